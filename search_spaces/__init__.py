@@ -1,0 +1,1 @@
+"""What may run: the types of a study file, and nothing that trains."""

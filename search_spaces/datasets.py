@@ -1,0 +1,108 @@
+"""One configuration type per dataset, the class-disjoint split, and how training images are distorted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from search_spaces.base import Count, Frozen, Index, NonNegative
+
+
+class Glyphs(Frozen):
+    """Characters drawn by us from 12 DejaVu faces, 32 x 32 gray, one image per class and face. No download.
+
+    max_similarity: a character whose mean cosine over the faces with an already kept one exceeds this is dropped, so
+    that every class is distinct.
+    """
+
+    kind: Literal["glyphs"] = "glyphs"
+    max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.92
+
+
+class Digits(Frozen):
+    """scikit-learn's 8 x 8 digits, 10 classes, enlarged to 32 x 32. images_per_class caps the number used."""
+
+    kind: Literal["digits"] = "digits"
+    images_per_class: Annotated[int, Field(ge=2)] = 100
+
+
+class Omniglot(Frozen):
+    """Handwritten characters (Lake et al. 2015), 20 drawings a class, 32 x 32 gray.
+
+    sets: the official archives to read from the data folder, in sorted (alphabet, character) order; a character that
+    two archives hold counts once.
+    """
+
+    kind: Literal["omniglot"] = "omniglot"
+    sets: Annotated[
+        tuple[
+            Literal[
+                "images_background_small1", "images_background_small2", "images_background", "images_evaluation"
+            ],
+            ...,
+        ],
+        Field(min_length=1),
+    ] = ("images_background_small1", "images_background_small2")
+
+
+DatasetConfig = Annotated[Glyphs | Digits | Omniglot, Field(discriminator="kind")]
+
+
+class Split(Frozen):
+    """Class-disjoint train, val and test classes.
+
+    The classes are put in an order ('label': the dataset's own; 'seeded': shuffled by `seed`). Test takes the last
+    test_classes of it, val the val_classes before those, train the first train_classes. So val and test stay the same
+    when the number of training classes varies. val_classes 0 is the thesis's way: choices are then made on test.
+    """
+
+    order: Literal["seeded", "label"] = "seeded"
+    seed: Index = 0
+    train_classes: Annotated[int, Field(ge=2)]
+    val_classes: Index
+    test_classes: Index
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that the split needs of its dataset."""
+        return self.train_classes + self.val_classes + self.test_classes
+
+
+class Distort(Frozen):
+    """Random distortion of whole training batches; each field is the half-width or sd of one draw per image.
+
+    rotation_degrees; scale, shear, shift as shares of the image; elastic: sd of a 5 x 5 displacement grid, in half
+    image widths; contrast_low: ink is multiplied by U(contrast_low, 1); background: amplitude of a smooth background;
+    noise: sd of pixel noise, gray values in [0, 1].
+    """
+
+    kind: Literal["distort"] = "distort"
+    rotation_degrees: NonNegative = 10.0
+    scale: NonNegative = 0.12
+    shear: NonNegative = 0.15
+    shift: NonNegative = 0.05
+    elastic: NonNegative = 0.06
+    contrast_low: Annotated[float, Field(gt=0, le=1)] = 0.4
+    background: NonNegative = 0.35
+    noise: NonNegative = 0.12
+
+
+class NoAugment(Frozen):
+    """Training images as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+AugmentConfig = Annotated[Distort | NoAugment, Field(discriminator="kind")]
+
+
+class Batches(Frozen):
+    """How a training epoch is cut into batches.
+
+    size: images a batch, the last partial one kept. images_per_class: None shuffles all images; a number k makes P x k
+    batches, P = size / k classes, which pair losses need (they take 4 where this is None).
+    """
+
+    size: Annotated[int, Field(ge=2)] = 32
+    images_per_class: Annotated[Count, Field(ge=2)] | None = None

@@ -1,0 +1,271 @@
+"""StudyConfig: a common trial, what varies around it, and how a study chooses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
+
+from search_spaces.base import Count, Frozen, Index, Positive
+from search_spaces.ranges import Choice, FloatRange, IntRange, Range, holds_range
+from search_spaces.trial_config import TrialConfig
+
+Seeds = Annotated[tuple[Index, ...], Field(min_length=1)]
+Values = dict[str, JsonValue]
+_SHORT_NAMES = {"loss.scale.value": "s", "loss.lambda": "lambda", "split.train_classes": "C", "model.embedding_dim": "D"}
+
+
+class Configuration(NamedTuple):
+    """One point of a study: its name for people, the values that make it differ, the trial that they give."""
+
+    name: str
+    values: Values
+    trial: TrialConfig
+
+
+class Case(Frozen):
+    """A named configuration: `name`, and overrides by dotted path beside it."""
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    overrides: Values = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "overrides" in data:
+            return data
+        return {"name": data.get("name"), "overrides": {key: value for key, value in data.items() if key != "name"}}
+
+
+class Random(Frozen):
+    """Optuna's RandomSampler."""
+
+    kind: Literal["random"] = "random"
+    seed: Index = 0
+
+
+class Tpe(Frozen):
+    """Optuna's TPESampler. startup_trials: proposals drawn at random first."""
+
+    kind: Literal["tpe"] = "tpe"
+    seed: Index = 0
+    startup_trials: Count = 10
+    multivariate: bool = False
+
+
+class Qmc(Frozen):
+    """Optuna's QMCSampler, scrambled Sobol points; conditional parameters fall back to random draws."""
+
+    kind: Literal["qmc"] = "qmc"
+    seed: Index = 0
+
+
+class Gp(Frozen):
+    """Optuna's GPSampler."""
+
+    kind: Literal["gp"] = "gp"
+    seed: Index = 0
+    startup_trials: Count = 10
+
+
+class CmaEs(Frozen):
+    """Optuna's CmaEsSampler; choices and conditional parameters fall back to random draws."""
+
+    kind: Literal["cmaes"] = "cmaes"
+    seed: Index = 0
+    startup_trials: Count = 1
+
+
+class Grid(Frozen):
+    """Every combination of the choices once, in the file's order; ranges must be lists."""
+
+    kind: Literal["grid"] = "grid"
+
+
+SamplerConfig = Annotated[Random | Tpe | Qmc | Gp | CmaEs | Grid, Field(discriminator="kind")]
+
+
+class NoScheduler(Frozen):
+    """Every trial runs to its end."""
+
+    kind: Literal["none"] = "none"
+
+
+class Asha(Frozen):
+    """Asynchronous successive halving (Li et al. 2020) on the objective, by epochs_done.
+
+    Rungs stand at grace_epochs * factor^k below the trial's epochs; at each, the best 1 / factor so far go on.
+    mode: 'stop' ends the others there; 'promote' pauses them and resumes the best when their turn comes.
+    """
+
+    kind: Literal["asha"] = "asha"
+    grace_epochs: Count = 1
+    factor: Annotated[int, Field(ge=2)] = 3
+    mode: Literal["stop", "promote"] = "stop"
+
+
+SchedulerConfig = Annotated[NoScheduler | Asha, Field(discriminator="kind")]
+
+
+class Search(Frozen):
+    """How a study chooses. A proposal trains once, on `seed`; the spread over seeds comes from `confirm`.
+
+    start_from: points to try first, each a mapping of the `vary` paths. max_trials, max_hours: the budget; trials that
+    run when the hours are spent finish. round_size: proposals made together before any of their results is heard
+    (None: each as a slot frees). max_failures: proposals that may fail (crash or diverge) before the search gives up.
+    """
+
+    objective: Literal["val_recall_at_1"] = "val_recall_at_1"
+    sampler: SamplerConfig = Tpe()
+    seed: Index = 0
+    start_from: tuple[Values, ...] = ()
+    scheduler: SchedulerConfig = NoScheduler()
+    max_trials: Count
+    max_hours: Positive | None = None
+    round_size: Count | None = None
+    max_failures: Index = 10
+
+
+class Confirm(Frozen):
+    """The search's `best` configurations, run again on fresh seeds with test classes, beside named baselines."""
+
+    best: Count = 3
+    seeds: Seeds
+    baselines: tuple[Case, ...] = ()
+
+
+def _lists_are_choices(data: Any) -> Any:
+    if not isinstance(data, dict):
+        return data
+    return {
+        path: {"kind": "choice", "options": tuple(span)} if isinstance(span, list) else span
+        for path, span in data.items()
+    }
+
+
+class StudyConfig(Frozen):
+    """A study file.
+
+    question: what the study answers, printed on its report. trial: what all trials share. Then either a fixed plan
+    (`cases` and/or `vary` over lists, every configuration on all `seeds`) or a search (`vary`, `search`, `confirm`).
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+    question: str = ""
+    trial: TrialConfig
+    seeds: Seeds = (0,)
+    vary: Annotated[dict[str, Range], BeforeValidator(_lists_are_choices)] = {}
+    cases: tuple[Case, ...] = ()
+    search: Search | None = None
+    confirm: Confirm | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if problems := _problems(self):
+            raise ValueError("\n".join(problems))
+        return self
+
+    def trial_with(self, values: Values) -> TrialConfig:
+        """The common trial with `values` set at their dotted paths.
+
+        Raises: pydantic.ValidationError if the result is no valid trial; KeyError (with a message) for a path that
+        leads through a field the trial does not have.
+        """
+        raw: dict[str, Any] = self.trial.model_dump(mode="json", by_alias=True)
+        for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
+            *parents, last = path.split(".")
+            node = raw
+            for depth, parent in enumerate(parents):
+                if not isinstance(node.get(parent), dict):
+                    raise KeyError(f"{path}: the trial has no field {'.'.join(parents[: depth + 1])} to set a part of")
+                node = node[parent]
+            node[last] = value
+        return TrialConfig.model_validate_json(json.dumps(raw))
+
+    def points(self) -> list[tuple[str, Values]]:
+        """Name and values of each point of the fixed plan: cases crossed with the grid of `vary`, in file order."""
+        named: list[tuple[str, Values]] = [(case.name, dict(case.overrides)) for case in self.cases] or [("", {})]
+        grids: list[tuple[str, Values]] = [("", {})]
+        choices = {path: span for path, span in self.vary.items() if isinstance(span, Choice)}
+        if choices:
+            grids = []
+            for picks in itertools.product(*(range(len(choice.options)) for choice in choices.values())):
+                values: Values = {}
+                words = []
+                for (path, choice), pick in zip(choices.items(), picks, strict=True):
+                    values[path] = choice.options[pick]
+                    words.append(f"{short_name(path)}={_word(choice.labels[pick])}")
+                grids.append((", ".join(words), values))
+        return [
+            (", ".join(word for word in (case_name, grid_name) if word) or "the trial", {**case_values, **grid_values})
+            for case_name, case_values in named
+            for grid_name, grid_values in grids
+        ]
+
+    def configurations(self) -> list[Configuration]:
+        """The fixed plan, resolved. Raises: as trial_with."""
+        return [Configuration(name, values, self.trial_with(values)) for name, values in self.points()]
+
+
+def short_name(path: str) -> str:
+    """What a person calls the parameter at dotted `path`: s, C, D, lambda, or its last part."""
+    return _SHORT_NAMES.get(path, path.rsplit(".", 1)[-1])
+
+
+def _word(label: str | int | float | bool | None) -> str:
+    return f"{label:g}" if isinstance(label, float) else str(label)
+
+
+def _problems(study: StudyConfig) -> list[str]:
+    """What is wrong between the fields of `study`, in words, each with its mend."""
+    problems = []
+    if len(set(study.seeds)) != len(study.seeds):
+        problems.append("seeds: a seed stands twice; its trials would be the same run, list each once")
+    names = [case.name for case in study.cases]
+    problems += [f"cases: two are named {name!r}; rename one" for name in sorted({n for n in names if names.count(n) > 1})]
+    paths = list(study.vary)
+    for case in study.cases:
+        for path, other in itertools.product(study.vary, case.overrides):
+            if overlap(path, other):
+                problems.append(f"cases: {case.name!r} sets {other}, which vary.{path} sets too; drop one")
+    for path, other in itertools.permutations(paths, 2):
+        if other.startswith(f"{path}."):
+            problems.append(f"vary.{other}: lies inside vary.{path}; put its range into the options there")
+    if study.search is None:
+        if study.confirm is not None:
+            problems.append("confirm: needs a search whose winners it runs again; add search, or list seeds instead")
+        for path, span in study.vary.items():
+            if isinstance(span, FloatRange | IntRange) or holds_range(list(span.options)):
+                problems.append(f"vary.{path}: a range needs a search that draws from it; list values, or add search")
+        return problems
+    if study.cases:
+        problems.append("cases: a search proposes its own configurations; move them to confirm.baselines")
+    if study.seeds != (0,):
+        problems.append("seeds: a search trains each proposal on search.seed; put fresh seeds into confirm.seeds")
+    if not study.vary:
+        problems.append("vary: empty, so the search has nothing to propose; give it ranges by dotted path")
+    if not study.trial.split.val_classes:
+        problems.append("trial.split.val_classes: 0, but a search must not choose on test classes; hold some out")
+    if isinstance(study.search.sampler, Grid) and any(
+        not isinstance(span, Choice) or holds_range(list(span.options)) for span in study.vary.values()
+    ):
+        problems.append("search.sampler: grid needs lists in vary, not ranges; list values or take random, tpe, gp")
+    for index, point in enumerate(study.search.start_from):
+        for path in point:
+            if path not in study.vary:
+                problems.append(f"search.start_from.{index}: {path} is not varied; name paths that stand in vary")
+    if study.confirm is not None:
+        if len(set(study.confirm.seeds)) != len(study.confirm.seeds):
+            problems.append("confirm.seeds: a seed stands twice; list each once")
+        if study.search.seed in study.confirm.seeds:
+            problems.append(f"confirm.seeds: {study.search.seed} is search.seed; winners need seeds that chose nothing")
+        if not study.trial.split.test_classes:
+            problems.append("confirm: split.test_classes is 0, so winners cannot be measured on new classes; raise it")
+    return problems
+
+
+def overlap(path: str, other: str) -> bool:
+    """Whether setting one dotted path touches what the other sets."""
+    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")

@@ -1,0 +1,1 @@
+"""Datasets as tensors in memory, class-disjoint splits, batches."""

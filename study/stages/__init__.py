@@ -1,0 +1,1 @@
+"""Shared prefixes: configurations that begin alike train those epochs once."""

@@ -1,0 +1,1 @@
+"""One trial's training: network, loss, optimizer, metrics; one result per epoch."""

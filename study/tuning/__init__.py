@@ -1,0 +1,1 @@
+"""Ray Tune and Optuna live here only: who trains what, when, and who is stopped."""
