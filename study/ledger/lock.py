@@ -1,0 +1,47 @@
+"""One driver per study: an operating-system lock on the study's folder, released by the owner's death."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class StudyLocked(Exception):  # noqa: N818 - a state, not a fault
+    """Another driver runs this study. Names its host, process and since when."""
+
+
+class DriverLock:
+    """Held while a driver runs a study. Use as a context manager.
+
+    The lock is the system's own (flock), so a dead owner's is free at once; who holds it stands in driver.json.
+    Raises on entering: StudyLocked.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = FileLock(folder / "driver.lock", timeout=0, mode=0o600)
+        self._owner = folder / "driver.json"
+
+    def __enter__(self) -> DriverLock:
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise StudyLocked(f"{self._owner.parent}: {self._describe_owner()} runs this study; wait for it or stop it") from error
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self._owner.write_text(json.dumps(mine), encoding="utf-8")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _describe_owner(self) -> str:
+        try:
+            owner = json.loads(self._owner.read_text(encoding="utf-8"))
+            return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"

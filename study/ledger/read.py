@@ -1,0 +1,207 @@
+"""Reading a study's ledger: checked lines, and the study that they add up to. Loads neither torch nor Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from search_spaces.study_config import StudyConfig
+from search_spaces.trial_config import TrialConfig
+from study.records import (
+    SCHEMA_VERSION,
+    ArrayFile,
+    DriverEvent,
+    EndEvent,
+    EpochEvent,
+    EpochResult,
+    Event,
+    LedgerEvent,
+    RungEvent,
+    StartEvent,
+    Status,
+    StudyEvent,
+    TrialEvent,
+)
+
+LEDGER_NAME = "ledger.jsonl"
+_EVENT: TypeAdapter[Event] = TypeAdapter(LedgerEvent)
+_SUM_WIDTH = 8
+
+
+class LedgerError(Exception):
+    """A ledger is damaged, of an unknown version, or cannot be written. One line: file, place, what, the mend."""
+
+
+class Line(NamedTuple):
+    """One valid line: its event, the checksum that the next line's chains on, and the offset where it ends."""
+
+    event: Event
+    checksum: int
+    end: int
+
+
+def encode(event: Event, previous: int) -> tuple[bytes, int]:
+    """`event` as a line, and its checksum, chained on the `previous` line's so that a lost line shows."""
+    text = event.model_dump_json(exclude_defaults=False).encode()
+    checksum = zlib.crc32(text, previous)
+    return b"%08x %s\n" % (checksum, text), checksum
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The valid lines of a ledger, in order. A torn tail (a last line without its end) is left out.
+
+    Raises: LedgerError for a complete line whose checksum is wrong, an unknown schema version, a missing file.
+    """
+    checksum = offset = 0
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise LedgerError(f"{path}: no ledger ({error.strerror}); name a study that was run") from error
+    with stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n") or not line.strip(b"\0\n"):
+                return
+            offset += len(line)
+            text = line[_SUM_WIDTH + 1 : -1]
+            checksum = zlib.crc32(text, checksum)
+            if line[: _SUM_WIDTH + 1] != b"%08x " % checksum:
+                raise LedgerError(
+                    f"{path}:{number}: damaged (its checksum does not match); restore the file from a copy, or cut it "
+                    f"before this line to lose what follows"
+                )
+            try:
+                event = _EVENT.validate_json(text)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                raise LedgerError(
+                    f"{path}:{number}: not a line this version reads ({first['msg']}); use the version that wrote it"
+                ) from error
+            if isinstance(event, StudyEvent) and event.schema_version > SCHEMA_VERSION:
+                raise LedgerError(
+                    f"{path}: schema version {event.schema_version}, this software reads up to {SCHEMA_VERSION}; "
+                    "update it"
+                )
+            yield Line(event, checksum, offset)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """The events of the ledger at `path`. Raises: as read_lines."""
+    return (line.event for line in read_lines(path))
+
+
+@dataclass
+class TrialRecord:
+    """What the ledger says of one trial. epochs: by epochs_done; where an epoch was recorded twice the later counts."""
+
+    trial: TrialEvent
+    starts: list[StartEvent] = field(default_factory=list)
+    epochs: dict[int, EpochEvent] = field(default_factory=dict)
+    rungs: list[RungEvent] = field(default_factory=list)
+    end: EndEvent | None = None
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def config(self) -> TrialConfig:
+        """The trial's configuration, validated."""
+        return TrialConfig.model_validate_json(_JSON.dump_json(self.trial.trial))
+
+    @property
+    def status(self) -> Status:
+        """Where the trial stands by the ledger alone; RUNNING may be a trial whose driver died."""
+        if self.end is not None:
+            return self.end.status
+        if not self.starts:
+            return Status.WAITING
+        return Status.PAUSED if self.rungs and self.rungs[-1].decision == "pause" else Status.RUNNING
+
+    @property
+    def results(self) -> list[EpochResult]:
+        """Epochs from 1, in order."""
+        return [self.epochs[n].result for n in sorted(self.epochs) if n > 0]
+
+    @property
+    def epochs_done(self) -> int:
+        return max(self.epochs, default=0)
+
+
+_JSON: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
+
+
+@dataclass
+class StudyRecord:
+    """A study as its ledger tells it. Fold events in with `apply`, in the ledger's order."""
+
+    study: StudyEvent | None = None
+    config_json: dict[str, object] = field(default_factory=dict)
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    drivers: list[DriverEvent] = field(default_factory=list)
+
+    @property
+    def config(self) -> StudyConfig:
+        """The study file's values, as last extended."""
+        return StudyConfig.model_validate_json(_JSON.dump_json(self.config_json))
+
+    def apply(self, event: Event) -> None:
+        """Add one event."""
+        match event:
+            case StudyEvent():
+                self.study, self.config_json = event, dict(event.config)
+            case DriverEvent():
+                self.drivers.append(event)
+                if event.config is not None:
+                    self.config_json = dict(event.config)
+            case TrialEvent():
+                self.trials[event.number] = TrialRecord(event)
+            case StartEvent():
+                self.trials[event.number].starts.append(event)
+            case EpochEvent():
+                self.trials[event.number].epochs[event.result.epochs_done] = event
+            case RungEvent():
+                self.trials[event.number].rungs.append(event)
+            case EndEvent():
+                self.trials[event.number].end = event
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last driver closed the study because nothing was left to do."""
+        return bool(self.drivers) and self.drivers[-1].what == "closed" and self.drivers[-1].note == "finished"
+
+
+def fold(events: Iterable[Event]) -> StudyRecord:
+    """The study that `events` add up to."""
+    record = StudyRecord()
+    for event in events:
+        record.apply(event)
+    return record
+
+
+def read_study(folder: Path) -> StudyRecord:
+    """The study in `folder`. Raises: LedgerError, also for an empty ledger."""
+    record = fold(read_events(folder / LEDGER_NAME))
+    if record.study is None:
+        raise LedgerError(f"{folder / LEDGER_NAME}: empty; remove the folder and run the study file again")
+    return record
+
+
+def load_arrays(folder: Path, file: ArrayFile) -> dict[str, NDArray[np.generic]]:
+    """The arrays that a ledger line names, checked and never unpickled. Raises: LedgerError."""
+    path = folder / file.path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"{path}: the ledger names it, but it cannot be read ({error.strerror}); restore it") from error
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise LedgerError(f"{path}: damaged (its sha256 is not the ledger's); restore it from a copy")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

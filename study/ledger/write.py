@@ -1,0 +1,114 @@
+"""Writing a study's ledger. The driver is the only writer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.ledger.read import LEDGER_NAME, LedgerError, StudyRecord, encode, read_lines
+from study.records import ArrayFile, Event
+
+
+class LedgerWriter:
+    """Appends events to a study's ledger; opening it reads what is there and cuts a torn tail back.
+
+    record: the study as the ledger tells it, kept up to date. Raises: LedgerError for a damaged ledger, and when a line
+    cannot be written (a full disk): the file then ends with the last whole line.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+        self.path = folder / LEDGER_NAME
+        self.record = StudyRecord()
+        self._checksum = self._end = 0
+        if self.path.exists():
+            for line in read_lines(self.path):
+                self.record.apply(line.event)
+                self._checksum, self._end = line.checksum, line.end
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.ftruncate(self._file, self._end)
+        os.lseek(self._file, self._end, os.SEEK_SET)
+        os.fsync(self._file)
+        _sync_folder(folder)
+
+    def append(self, *events: Event, durable: bool = False) -> None:
+        """Write `events`. durable: they survive a power cut once this returns (fsync)."""
+        data, checksum = b"", self._checksum
+        for event in events:
+            line, checksum = encode(event, checksum)
+            data += line
+        try:
+            written = os.write(self._file, data)
+            if written != len(data):
+                raise OSError(28, "No space left on device")
+            if durable:
+                os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            os.lseek(self._file, self._end, os.SEEK_SET)
+            raise LedgerError(
+                f"{self.path}: cannot be written ({error.strerror}); make room, then resume the study"
+            ) from error
+        self._checksum = checksum
+        self._end += len(data)
+        for event in events:
+            self.record.apply(event)
+
+    def save_arrays(self, name: str, arrays: Mapping[str, NDArray[np.generic]]) -> ArrayFile:
+        """Write `arrays` as arrays/<name>.npz, durable before this returns. Raises: LedgerError."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
+        data = buffer.getvalue()
+        target = self.folder / "arrays" / f"{name}.npz"
+        try:
+            target.parent.mkdir(exist_ok=True, mode=0o700)
+            write_atomic(target, data)
+        except OSError as error:
+            raise LedgerError(f"{target}: cannot be written ({error.strerror}); make room, then resume") from error
+        path = target.relative_to(self.folder).as_posix()
+        return ArrayFile(path=path, sha256=hashlib.sha256(data).hexdigest(), names=tuple(arrays))
+
+    def close(self) -> None:
+        """Make everything durable and let go of the file."""
+        if self._file >= 0:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds either its old content or all of `data`, whatever dies when. Mode 0600."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
