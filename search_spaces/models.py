@@ -16,7 +16,7 @@ class SmallCnn(Frozen):
     """
 
     kind: Literal["small_cnn"] = "small_cnn"
-    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = (16, 32, 64, 128)
+    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (16, 32, 64, 128)
     embedding_dim: Count = 64
 
 
