@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 
-from search_spaces.losses import AdaCos, LossConfig, NormalizedSoftmax, Softmax, SoftTriple, adacos_fixed_scale
+from search_spaces.losses import (
+    AdaCos,
+    ArcFace,
+    Center,
+    Circle,
+    Contrastive,
+    CosFace,
+    LossConfig,
+    NormalizedSoftmax,
+    ProxyAnchor,
+    ProxyNca,
+    Softmax,
+    SoftTriple,
+    Triplet,
+    adacos_fixed_scale,
+)
 from search_spaces.schedules import LearnedScale, ScaleSchedule
 from study.losses.adacos import AdaCosDynamicLoss, AdaCosFixedLoss
+from study.losses.arcface import ArcFaceLoss
 from study.losses.base import LossModule
+from study.losses.center import CenterLoss, initial_centers
+from study.losses.circle import CircleClassLoss, CirclePairLoss
+from study.losses.contrastive import ContrastiveLoss
+from study.losses.cosface import CosFaceLoss
 from study.losses.proxies import xavier
+from study.losses.proxy_anchor import ProxyAnchorLoss, kaiming_normal
+from study.losses.proxy_nca import ProxyNcaLoss
 from study.losses.scale import TrainedScale
 from study.losses.soft_triple import SoftTripleLoss, kaiming_proxies, xavier_proxies
 from study.losses.softmax import NormalizedSoftmaxLoss, SoftmaxLoss
+from study.losses.triplet import TripletLoss
 
 
 def build_loss(config: LossConfig, classes: int, embedding_dim: int, generator: torch.Generator) -> LossModule:
@@ -44,8 +69,40 @@ def build_loss(config: LossConfig, classes: int, embedding_dim: int, generator: 
                 tau=config.tau,
                 hard=config.hard,
             )
+        case ArcFace():
+            return ArcFaceLoss(
+                xavier(classes, embedding_dim, generator),
+                trained_scale(config.scale),
+                margin_rad=config.margin_rad,
+                guarded=config.guarded,
+            )
+        case CosFace():
+            weight = xavier(classes, embedding_dim, generator)
+            return CosFaceLoss(weight, trained_scale(config.scale), margin=config.margin)
+        case Circle(level="class"):
+            weight = xavier(classes, embedding_dim, generator)
+            return CircleClassLoss(weight, m=config.m, gamma=config.gamma, weighting=config.weighting)
+        case Circle():
+            whole_batch = config.level == "batch"
+            return CirclePairLoss(m=config.m, gamma=config.gamma, weighting=config.weighting, whole_batch=whole_batch)
+        case Center():
+            weight = xavier(classes, embedding_dim, generator)
+            centers = initial_centers(config.center_init, classes, embedding_dim, generator)
+            return CenterLoss(weight, centers, lambda_=config.lambda_, alpha=config.alpha)
+        case ProxyAnchor():
+            weight = kaiming_normal(classes, embedding_dim, generator)
+            return ProxyAnchorLoss(weight, alpha=config.alpha, delta=config.delta)
+        case ProxyNca():
+            weight = xavier(classes, embedding_dim, generator)
+            return ProxyNcaLoss(weight, sigma=config.sigma, with_target=config.with_target)
+        case Contrastive():
+            return ContrastiveLoss(margin=config.margin, form=config.form)
+        case Triplet():
+            return TripletLoss(
+                margin=config.margin, distance=config.distance, mining=config.mining, average=config.average
+            )
         case _:
-            raise NotImplementedError(config.kind)
+            assert_never(config)
 
 
 def trained_scale(schedule: ScaleSchedule) -> TrainedScale | None:
