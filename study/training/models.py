@@ -24,10 +24,11 @@ class SmallCnn(nn.Module):
                 # No bias: batch norm would subtract it again.
                 ("conv", nn.Conv2d(in_channels, out_channels, 3, stride=1 if index else 2, padding=1, bias=False)),
                 ("norm", nn.BatchNorm2d(out_channels)),
-                ("relu", nn.ReLU(inplace=True)),
             ]
             if index:
                 layers.append(("pool", nn.MaxPool2d(2, ceil_mode=True)))
+            # After pooling, as it commutes with the maximum: the same values and gradients from a quarter of the work.
+            layers.append(("relu", nn.ReLU(inplace=True)))
             blocks.append(nn.Sequential(OrderedDict(layers)))
             in_channels, side = out_channels, (side + 1) // 2
         self.blocks = nn.Sequential(*blocks)
