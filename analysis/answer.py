@@ -1,0 +1,210 @@
+"""The answer of a study in words, for the terminal and the top of the page: what stands fast and what does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from analysis import theory
+from analysis.intervals import not_worse_than_best
+from analysis.summary import configurations, judged, seeds_table
+
+if TYPE_CHECKING:
+    from analysis.load import Study
+
+FEW_SEEDS = 5
+
+
+class Answer(NamedTuple):
+    """sentences: the answer. warnings: what weakens it. best: configurations not worse than the best, best first."""
+
+    sentences: list[str]
+    warnings: list[str]
+    best: list[str]
+
+
+def answer(study: Study) -> Answer:
+    """What the study's complete trials say by themselves; nothing is said that they do not carry."""
+    table = configurations(study)
+    table = table[table["n"] > 0].set_index("configuration", drop=False)
+    sentences: list[str] = []
+    best: list[str] = []
+    if study.config.search is not None:
+        sentences += _search_sentences(study)
+    if table.empty:
+        if study.config.search is None or study.config.confirm is not None:
+            what = "configuration has been confirmed" if study.config.search is not None else "trial is complete"
+            sentences.append(f"No {what} yet, so there is no answer yet.")
+        return Answer(sentences, _warnings(study), best)
+    where = measured_on(study)
+    seeds, _ = seeds_table(study)
+    top = table.iloc[0]
+    if seeds.shape[0] == 1:
+        best = [str(seeds.index[0])]
+        sentences.append(f"One configuration is complete, {top['configuration']}: {_value(top)} on {where}.")
+    elif seeds.notna().sum(axis=1).max() < 2:
+        sentences.append(
+            f"Highest on {where}: {top['configuration']} with {_percent(top['mean'])}. One seed each cannot tell "
+            "configurations apart, so this is no ranking."
+        )
+    else:
+        kept = set(not_worse_than_best(seeds))
+        best = [name for name in table["configuration"] if name in kept]
+        leader = table.loc[best[0]]
+        words = _listed([_spoken(table, name) for name in best])
+        alone = "Better than every other" if len(best) == 1 else "Not worse than the best"
+        sentences.append(
+            f"{alone} on {where} ({_seed_count(seeds)} seeds, {len(seeds)} configurations, simultaneous paired 95 % "
+            f"comparison): {words}. Highest mean: {best[0]}, {_value(leader)}."
+        )
+    sentences += _adacos_sentences(table, best)
+    sentences += _test_sentences(study, table, best)
+    return Answer(sentences, _warnings(study), best)
+
+
+def measured_on(study: Study) -> str:
+    """The classes that the choice is made on, in words."""
+    return "validation classes" if study.objective == "val_recall_at_1" else "test classes"
+
+
+def chosen_on(study: Study) -> str:
+    """'chosen on validation' or 'chosen on test', the mark that stands on report and MLflow run."""
+    return "chosen on validation" if study.objective == "val_recall_at_1" else "chosen on test"
+
+
+def _adacos_sentences(table: pd.DataFrame, best: list[str]) -> list[str]:
+    """Where AdaCos's closed-form scale stands among the constant scales, if several were tried."""
+    scales = table[table["scale"].notna()]
+    classes = table["train_classes"].unique()
+    if scales["scale"].nunique() < 2:
+        return []
+    if len(classes) > 1:
+        return ["AdaCos's scale differs between the numbers of training classes tried; see the figure."]
+    fixed = float(theory.adacos_fixed(float(classes[0])))
+    words = f"AdaCos's closed-form scale √2 ln(C−1) = {fixed:.2f} (C = {classes[0]})"
+    good = sorted(scales.loc[scales["configuration"].isin(best), "scale"].unique())
+    sentences = []
+    if not best:
+        sentences.append(f"{words}; whether it is as good as the best cannot be said from one seed.")
+    elif not good:
+        sentences.append(f"{words}; no constant scale is among the best.")
+    else:
+        low, high = min(good), max(good)
+        span = f"{low:g} to {high:g}" if low < high else f"{low:g}"
+        if fixed < 0.98 * low:
+            place = f"lies below them ({_tested_near(scales, fixed, below=True)})"
+        elif fixed > 1.02 * high:
+            place = f"lies above them ({_tested_near(scales, fixed, below=False)})"
+        else:
+            place = "lies among them"
+        sentences.append(f"{words} {place}: the scales not worse than the best are {span}.")
+    own = table[table["own_scale"].notna() | (table["configuration"].str.contains("adacos", case=False))]
+    for row in own.to_dict("records"):
+        verdict = "is not worse than the best" if row["configuration"] in best else "is worse than the best"
+        if best:
+            sentences.append(f"AdaCos as its own loss ({row['configuration']}, {_percent(row['mean'])}) {verdict}.")
+    return sentences
+
+
+def _tested_near(scales: pd.DataFrame, fixed: float, below: bool) -> str:
+    """The tested scale nearest to `fixed` on its outer side, so that 'below' rests on a run, not on the formula."""
+    tested = sorted(scales["scale"].unique(), key=lambda scale: abs(scale / fixed - 1))
+    nearest = tested[0]
+    side = "below" if below else "above"
+    if abs(nearest / fixed - 1) <= 0.1:
+        return f"tested as s = {nearest:g}"
+    return f"nearest tested scale {nearest:g}; {side} is read off the grid"
+
+
+def _test_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> list[str]:
+    if study.objective != "val_recall_at_1" or table["test_mean"].isna().all():
+        return []
+    name = best[0] if best else table.iloc[0]["configuration"]
+    row = table.loc[name]
+    words = f"On test classes, which chose nothing, {name} has {_value(row, 'test_')}"
+    highest = table.sort_values("test_mean", na_position="first").iloc[-1]
+    if highest["configuration"] == name:
+        return [f"{words}, the highest there too."]
+    return [f"{words}; the highest there is {highest['configuration']} with {_percent(highest['test_mean'])}."]
+
+
+def _search_sentences(study: Study) -> list[str]:
+    search = study.trials[study.trials["phase"] == "search"]
+    done = search[(search["status"] == "complete") & search["value"].notna()]
+    counts = search["status"].value_counts()
+    told = ", ".join(f"{counts[status]} {status}" for status in counts.index)
+    sentences = [f"The search made {len(search)} proposals ({told})."]
+    if len(done):
+        top = done.sort_values("value").iloc[-1]
+        sentences.append(
+            f"Its best value is {_percent(top['value'])} (trial {top['number']}, {top['configuration']}): the highest "
+            "of many noisy values, so it flatters itself."
+        )
+    return sentences
+
+
+def _warnings(study: Study) -> list[str]:
+    warnings = []
+    trials = judged(study.trials)
+    if study.objective != "val_recall_at_1":
+        warnings.append(
+            "Chosen on test: no classes were held out, so the best configuration's Recall@1 is an optimistic estimate."
+        )
+    complete = trials[trials["status"] == "complete"]
+    if len(complete):
+        seeds = complete.groupby("configuration")["seed"].nunique()
+        if seeds.max() < 2:
+            warnings.append("One seed per configuration: differences between configurations may be luck of the seed.")
+        elif seeds.max() < FEW_SEEDS:
+            warnings.append(
+                f"{seeds.max()} seeds per configuration: intervals are wide, and 'not worse' may only mean "
+                "'not resolved'."
+            )
+    counts = study.trials["status"].value_counts()
+    unfinished = int(sum(counts.get(status, 0) for status in ("waiting", "running", "paused")))
+    if unfinished:
+        warnings.append(f"{_trials(unfinished)} not ended yet; they are in no figure of final values.")
+    elif not study.record.finished:
+        warnings.append("The study was not closed as finished; resume it to see whether trials are left to run.")
+    if diverged := int(counts.get("diverged", 0)):
+        warnings.append(
+            f"{_trials(diverged)} diverged (loss or metric not finite) and count in no mean, so the means of their "
+            "configurations are of the runs that went well."
+        )
+    if failed := int(counts.get("failed", 0)):
+        warnings.append(f"{_trials(failed)} failed; their reasons stand in the table of trials.")
+    _, left_out = seeds_table(study)
+    if len(complete) and left_out:
+        shown = _listed(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        warnings.append(f"Left out of the comparison, because fewer than two of its seeds are complete: {shown}.")
+    return warnings
+
+
+def _seed_count(seeds: pd.DataFrame) -> str:
+    counts = seeds.notna().sum(axis=1)
+    return str(counts.min()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+
+
+def _trials(count: int) -> str:
+    return "1 trial has" if count == 1 else f"{count} trials have"
+
+
+def _spoken(table: pd.DataFrame, name: str) -> str:
+    row = table.loc[name]
+    return f"{name} ({_percent(row['mean'])})"
+
+
+def _value(row: Any, prefix: str = "") -> str:
+    mean, low, high = (row[f"{prefix}{part}"] for part in ("mean", "low", "high"))
+    if pd.isna(low):
+        return _percent(mean)
+    return f"{_percent(mean)} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+
+
+def _percent(share: Any) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

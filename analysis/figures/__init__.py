@@ -1,0 +1,1 @@
+"""One module a figure: `points` computes a frame, `draw` turns it into a plotly figure."""

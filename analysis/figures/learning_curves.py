@@ -1,0 +1,120 @@
+"""A metric over epochs, per configuration: the mean over seeds, and each seed thin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.figures import style
+
+if TYPE_CHECKING:
+    from analysis.load import Study
+
+SEED_POINTS = 40_000  # more epochs than this and the seeds' own lines are left out: the page must stay small
+CONFIGURATIONS = 40  # more lines than this cannot be told apart
+
+
+def points(study: Study, metric: str) -> pd.DataFrame:
+    """One row per configuration, seed and epoch of the trials that are no search proposals.
+
+    Columns: configuration, scale (constant s, or NaN), seed, epochs_done, value (the metric), number.
+    """
+    trials = study.trials[study.trials["phase"] != "search"]
+    if metric not in study.epochs or trials.empty:
+        return pd.DataFrame(columns=["configuration", "scale", "seed", "epochs_done", "value", "number"])
+    scale = trials["scale_first"].where(trials["schedule_kind"] == "constant")
+    named = trials[["number", "configuration", "seed"]].assign(scale=scale)
+    epochs = study.epochs.loc[study.epochs["epochs_done"] > 0, ["number", "epochs_done", metric]].dropna()
+    frame = epochs.rename(columns={metric: "value"}).merge(named, on="number")
+    return frame[["configuration", "scale", "seed", "epochs_done", "value", "number"]]
+
+
+def means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the seeds that reached each epoch: configuration, scale, epochs_done, value, n."""
+    grouped = frame.groupby(["configuration", "epochs_done"], sort=False)
+    result = grouped.agg(value=("value", "mean"), n=("seed", "nunique"), scale=("scale", "first")).reset_index()
+    return result.sort_values(["configuration", "epochs_done"], ignore_index=True)
+
+
+def shown(frame: pd.DataFrame) -> list[str]:
+    """The configurations that a figure can show: all, or the CONFIGURATIONS with the highest last value."""
+    names = list(dict.fromkeys(frame["configuration"]))
+    if len(names) <= CONFIGURATIONS:
+        return names
+    last = means(frame).groupby("configuration", sort=False)["value"].last()
+    best = set(last.nlargest(CONFIGURATIONS).index)
+    return [name for name in names if name in best]
+
+
+def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
+    """Mean lines; colors follow log s where every configuration has its own constant scale."""
+    figure = go.Figure()
+    names = shown(frame)
+    frame = frame[frame["configuration"].isin(names)]
+    factor = 100.0 if style.is_share(metric) else 1.0
+    scales = frame.groupby("configuration")["scale"].first()
+    by_scale = len(names) > 1 and scales.notna().all() and scales.is_unique
+    if by_scale:
+        names = sorted(names, key=lambda name: float(scales[name]))
+        colors = style.sequence_colors([float(scales[name]) for name in names], log=True)
+        dashes = ["solid"] * len(names)
+    else:
+        colors = [style.category_color(place) for place in range(len(names))]
+        dashes = [style.category_dash(place) for place in range(len(names))]
+    lines = means(frame)
+    with_seeds = len(frame) <= SEED_POINTS and frame.groupby("configuration")["seed"].nunique().max() > 1
+    for name, color, dash in zip(names, colors, dashes, strict=True):
+        if with_seeds:
+            figure.add_trace(_seeds(frame[frame["configuration"] == name], factor, color, name))
+        line = lines[lines["configuration"] == name]
+        figure.add_trace(
+            go.Scatter(
+                x=line["epochs_done"],
+                y=factor * line["value"],
+                mode="lines",
+                name=style.plain(name),
+                legendgroup=style.plain(name),
+                line={"color": color, "width": 2, "dash": dash},
+                hovertemplate="epoch %{x}: %{y:.4g}",
+            )
+        )
+    style.finish(figure, "Epochs trained", style.metric_name(metric), height=400, legend=len(names) <= 24)
+    return figure
+
+
+def _seeds(part: pd.DataFrame, factor: float, color: str, name: str) -> go.Scatter:
+    """All seeds of a configuration as one trace, broken between them: a trace each would slow the page."""
+    x: list[float] = []
+    y: list[float] = []
+    for _, trial in part.groupby("number", sort=False):
+        x += [*trial["epochs_done"], np.nan]
+        y += [*(factor * trial["value"]), np.nan]
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": style.faded(color, 0.25), "width": 1},
+        legendgroup=style.plain(name),
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def title(metric: str) -> str:
+    """The figure's heading: the metric without its unit."""
+    return style.metric_name(metric).split(" (")[0]
+
+
+def caption(frame: pd.DataFrame, metric: str) -> str:
+    """What to see."""
+    name = style.metric_name(metric)
+    total, drawn = frame["configuration"].nunique(), len(shown(frame))
+    text = f"{name} over training; thick: mean over seeds, thin: each seed. No interval is shown."
+    if len(frame) > SEED_POINTS:
+        text = f"{name} over training; the mean over seeds (too many trials to draw each seed). No interval is shown."
+    if drawn < total:
+        text += f" The {drawn} configurations of {total} with the highest last value; the CSV has all."
+    return text

@@ -1,0 +1,353 @@
+"""The report of one or several studies: what goes on the page, in which order."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.answer import Answer, answer, chosen_on, measured_on
+from analysis.figures import configurations as configurations_figure
+from analysis.figures import learning_curves, scale_curve, thesis_curve
+from analysis.page import Block, Figure, Page, Row, Section, Table, Text, slug
+from analysis.summary import configurations, epochs_cost
+
+if TYPE_CHECKING:
+    from analysis.load import Study
+
+TABLE_ROWS = 300  # longer tables are cut on the page; the CSV has every row
+
+
+def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
+    """The page of `studies`, and each one's answer."""
+    answers = [answer(study) for study in studies]
+    foot = f"Written by scale-study {_version()} on {time.strftime('%Y-%m-%d %H:%M')}."
+    if len(studies) == 1:
+        study, said = studies[0], answers[0]
+        page = Page(
+            title=study.name,
+            subtitle=_subtitle(study),
+            question=study.config.question,
+            answer=said.sentences,
+            warnings=said.warnings,
+            sections=study_sections(study, said),
+            foot=foot,
+        )
+        return page, answers
+    sections = []
+    for study, said in zip(studies, answers, strict=True):
+        intro: list[Block] = [_subtitle(study)]
+        if study.config.question:
+            intro.append(study.config.question)
+        intro += said.sentences
+        sections.append(Section(slug(study.name), study.name, intro))
+        sections += study_sections(study, said, prefix=f"{slug(study.name)}-", name=f"{study.name}: ")
+    page = Page(
+        title=f"{len(studies)} studies",
+        subtitle=", ".join(study.name for study in studies),
+        question="",
+        answer=[f"{study.name}: {said.sentences[0]}" for study, said in zip(studies, answers, strict=True)],
+        warnings=[
+            f"{study.name}: {line}" for study, said in zip(studies, answers, strict=True) for line in said.warnings
+        ],
+        sections=sections,
+        foot=foot,
+    )
+    return page, answers
+
+
+def study_sections(study: Study, said: Answer, prefix: str = "", name: str = "") -> list[Section]:
+    """All of one study. prefix: before ids; name: before headings, where a page holds several studies."""
+    sections = [_how_chosen(study, prefix)]
+    sections += _result(study, prefix)
+    sections += _training(study, prefix)
+    sections.append(_configurations(study, said, prefix))
+    sections.append(_trials(study, prefix))
+    sections.append(_cost(study, prefix))
+    sections.append(_again(study, prefix))
+    for section in sections:
+        section.title = f"{name}{section.title}" if name else section.title
+    return sections
+
+
+def _subtitle(study: Study) -> str:
+    trial = study.config.trial
+    split = trial.split
+    trials = study.trials
+    parts = [
+        f"{trial.dataset.kind}: {split.train_classes} training, {split.val_classes} validation, {split.test_classes} "
+        "test classes, all disjoint",
+        f"{len(trials)} trials, {trials['configuration'].nunique()} configurations",
+        chosen_on(study),
+    ]
+    return " · ".join(parts)
+
+
+def _how_chosen(study: Study, prefix: str) -> Section:
+    trial = study.config.trial
+    where = measured_on(study)
+    blocks: list[Block] = [
+        f"This study is {chosen_on(study)}: a trial's value is Recall@1 of {where} at its last epoch, never at its "
+        "best epoch. "
+        + (
+            "Test classes are measured beside it and choose nothing."
+            if study.objective == "val_recall_at_1"
+            else "No classes were held out (val_classes: 0, the thesis's way), so every choice is made on the classes "
+            "that it is then judged by."
+        ),
+        "Recall@1 is the share of images whose nearest other image (cosine) has the same class. Trials of one "
+        "configuration differ in their seed only: weights, order of the images, distortion.",
+    ]
+    if study.config.search is None:
+        blocks.append(
+            "'Not worse than the best' is a simultaneous paired comparison over seeds: a configuration stays in the "
+            "set unless its difference to the best is told from 0 at 95 % for all configurations together. With few "
+            "seeds the set is large because little can be told apart."
+        )
+    else:
+        search = study.config.search
+        text = (
+            f"Search: {search.sampler.kind} sampler, {search.scheduler.kind} scheduler, one seed ({search.seed}) for "
+            "each proposal."
+        )
+        if study.config.confirm is not None:
+            text += (
+                f" Its best {study.config.confirm.best} configurations were to be run again on fresh seeds "
+                f"({', '.join(map(str, study.config.confirm.seeds))}): those runs are the result."
+            )
+        blocks.append(text)
+    blocks.append(
+        f"Loss {trial.loss.kind}, embedding dimension {trial.model.embedding_dim}, optimizer {trial.optimizer.kind}, "
+        f"{trial.epochs} epochs, batches of {trial.batches.size} images, unless a configuration says otherwise."
+    )
+    return Section(f"{prefix}how", "How it was chosen", blocks)
+
+
+def _result(study: Study, prefix: str) -> list[Section]:
+    blocks: list[Block] = []
+    points = scale_curve.points(study)
+    trials = study.trials
+    on_curve: set[int] = set()
+    if scale_curve.applies(points):
+        on_curve = set(points["number"])
+        classes = trials["train_classes"].unique()
+        one = int(classes[0]) if len(classes) == 1 else None
+        printed = thesis_curve.points()
+        blocks.append(
+            Row(
+                (
+                    Figure(
+                        f"{prefix}scale-curve",
+                        "Recall@1 against the scale, measured here",
+                        scale_curve.caption(points, one),
+                        scale_curve.draw(points, one),
+                        scale_curve.table(points),
+                    ),
+                    Figure(
+                        f"{prefix}thesis-curve",
+                        "The same in the thesis (printed)",
+                        thesis_curve.CAPTION,
+                        thesis_curve.draw(printed),
+                        printed,
+                    ),
+                )
+            )
+        )
+    dots = configurations_figure.points(trials)
+    if len(dots) and not set(dots["number"]) <= on_curve:
+        blocks.append(
+            Figure(
+                f"{prefix}configurations",
+                "Recall@1 of each configuration",
+                configurations_figure.caption(dots),
+                configurations_figure.draw(dots),
+                dots,
+            )
+        )
+    return [Section(f"{prefix}result", "Result", blocks)] if blocks else []
+
+
+_CURVES = ("val_recall_at_1", "test_recall_at_1", "loss", "train_accuracy", "train_accuracy_running")
+
+
+def _training(study: Study, prefix: str) -> list[Section]:
+    figures = []
+    shown = list(_CURVES)
+    if "train_accuracy" in study.epochs:
+        shown.remove("train_accuracy_running")
+    for metric in shown:
+        points = learning_curves.points(study, metric)
+        if points.empty:
+            continue
+        figures.append(
+            Figure(
+                f"{prefix}learning-{slug(metric)}",
+                learning_curves.title(metric),
+                learning_curves.caption(points, metric),
+                learning_curves.draw(points, metric),
+                points,
+            )
+        )
+    return [Section(f"{prefix}training", "Learning curves", [Row(tuple(figures))])] if figures else []
+
+
+def _configurations(study: Study, said: Answer, prefix: str) -> Section:
+    table = configurations(study)
+    objective = "Validation" if study.objective == "val_recall_at_1" else "Test"
+    header = ["Configuration", "Seeds", f"{objective} Recall@1 (%)", "95 % t interval", "Mean of last 5 epochs (%)"]
+    with_test = objective == "Validation" and table["test_mean"].notna().any()
+    header += ["Test Recall@1 (%)", "95 % t interval"] if with_test else []
+    header += ["Not worse than best", "Lost trials"]
+    rows = []
+    for row in table.head(TABLE_ROWS).to_dict("records"):
+        cells = [str(row["configuration"]) + (" (baseline)" if row["baseline"] else ""), str(row["n"])]
+        cells += [percent(row["mean"]), interval(row["low"], row["high"]), percent(row["last_5"])]
+        cells += [percent(row["test_mean"]), interval(row["test_low"], row["test_high"])] if with_test else []
+        lost = [f"{row[what]} {what}" for what in ("unfinished", "diverged", "failed") if row[what]]
+        cells += ["yes" if row["configuration"] in said.best else "", ", ".join(lost)]
+        rows.append(cells)
+    note = "Intervals are t intervals of the mean over seeds, one configuration at a time."
+    if len(table) > TABLE_ROWS:
+        note += f" The first {TABLE_ROWS} of {len(table)}."
+    numeric = frozenset(range(1, len(header) - 2))
+    title = "Configurations, best mean first"
+    return Section(
+        f"{prefix}tables",
+        "Configurations",
+        [Table(f"{prefix}table-configurations", title, header, rows, numeric, note=note)],
+    )
+
+
+def _trials(study: Study, prefix: str) -> Section:
+    trials = study.trials
+    counts = trials["status"].value_counts()
+    words = ", ".join(f"{counts[status]} {status}" for status in counts.index) or "none yet"
+    header = [
+        "Trial",
+        "Configuration",
+        "Seed",
+        "Status",
+        "Value (%)",
+        "Test (%)",
+        "Epochs",
+        "Inherited",
+        "Seconds",
+        "Reason",
+    ]
+    header.insert(3, "Phase")
+
+    def cells(row: dict[Hashable, Any]) -> list[str]:
+        return [
+            str(row["number"]),
+            str(row["configuration"]),
+            str(row["seed"]),
+            str(row["phase"]),
+            str(row["status"]),
+            percent(row["value"]),
+            percent(row["test_value"]),
+            f"{row['epochs_done']} of {row['epochs_planned']}",
+            str(row["epochs_inherited"] or ""),
+            f"{row['wall_s']:.1f}",
+            str(row["reason"]),
+        ]
+
+    ended_badly = trials[trials["status"].isin(["pruned", "diverged", "failed"])]
+    blocks: list[Block] = [f"{len(trials)} trials: {words}."]
+    numeric = frozenset({0, 2, 5, 6, 7, 8, 9})
+    if len(ended_badly):
+        rows = [cells(row) for row in ended_badly.head(TABLE_ROWS).to_dict("records")]
+        title = "Trials that did not run to their end"
+        blocks.append(Table(f"{prefix}table-lost", title, header, rows, numeric, folded=len(rows) > 12))
+    rows = [cells(row) for row in trials.head(TABLE_ROWS).to_dict("records")]
+    note = "" if len(trials) <= TABLE_ROWS else f"The first {TABLE_ROWS} of {len(trials)}; figures/trials.csv has all."
+    blocks.append(Table(f"{prefix}table-trials", "All trials", header, rows, numeric, folded=True, note=note))
+    return Section(f"{prefix}trials", "Trials", blocks)
+
+
+def _cost(study: Study, prefix: str) -> Section:
+    cost = epochs_cost(study)
+    trials = study.trials
+    blocks: list[Block] = []
+    given = cost["trained"] + cost["inherited"]
+    text = f"{cost['trained']:,.0f} epochs were trained, in {duration(cost['wall_s'])} of training and evaluation"
+    if cost["inherited"]:
+        text += (
+            f"; {cost['inherited']:,.0f} more were inherited from trials that begin alike, so sharing saved "
+            f"{100 * cost['inherited'] / given:.0f} % of the epochs"
+        )
+    blocks.append(f"{text}.")
+    pruned = trials[trials["status"] == "pruned"]
+    if len(pruned):
+        saved = int((pruned["epochs_planned"] - pruned["epochs_done"]).sum())
+        blocks.append(f"The scheduler stopped {len(pruned)} trials early, which saved {saved:,} epochs.")
+    return Section(f"{prefix}cost", "Cost", blocks)
+
+
+def _again(study: Study, prefix: str) -> Section:
+    event = study.record.study
+    assert event is not None  # load() refuses a ledger without its first line
+    rows = [["started", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.at))]]
+    rows += [["git commit", event.git_commit or "not in a repository"]]
+    rows += [[name, version] for name, version in sorted(event.versions.items())]
+    rows += [[f"machine: {name}", value] for name, value in sorted(event.machine.items())]
+    hosts = sorted({driver.host for driver in study.record.drivers})
+    if hosts:
+        rows.append(["drivers on", ", ".join(hosts)])
+    blocks: list[Block] = [
+        Text(
+            f"{prefix}commands",
+            "Run it again",
+            f"python -m study run {study.name}.yaml\npython -m analysis report {study.name}",
+        ),
+        "The study file below is what was run; the same file, seeds and versions on the same machine give the same "
+        "numbers. Every trial also stands in MLflow, in an experiment of the study's name: python -m study ui.",
+        Text(f"{prefix}file", "Study file", event.source),
+        Table(f"{prefix}table-versions", "Versions and machine", ["What", "Value"], rows, folded=True),
+    ]
+    return Section(f"{prefix}again", "Run it again", blocks)
+
+
+def percent(share: object) -> str:
+    """A fraction as percent with one digit; an empty cell where there is none."""
+    return "" if not isinstance(share, float) or pd.isna(share) else f"{100 * share:.1f}"
+
+
+def interval(low: float, high: float) -> str:
+    """Two fractions as an interval in percent."""
+    return "" if pd.isna(low) or pd.isna(high) else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def write(studies: list[Study], out: Path) -> list[Answer]:
+    """Write the page to `out`, and CSV files to figures/ beside it. Returns each study's answer."""
+    from analysis import page as pages
+
+    page, answers = build(studies)
+    folder = out.parent / "figures"
+    pages.write_csvs(page, folder)
+    for study in studies:
+        name = "trials.csv" if len(studies) == 1 else f"{slug(study.name)}-trials.csv"
+        study.trials.to_csv(folder / name, index=False)
+    part = out.with_name(f".{out.name}.part")
+    part.write_text(pages.render(page), encoding="utf-8")
+    part.replace(out)
+    return answers
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("scale-study")
+    except importlib.metadata.PackageNotFoundError:
+        return "from its source folder"
