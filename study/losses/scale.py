@@ -20,7 +20,7 @@ class TrainedScale(nn.Module):
     def __init__(self, initial: float, floor: float) -> None:
         super().__init__()
         self.floor = floor
-        self.value = nn.Parameter(torch.tensor(max(initial, floor)))
+        self.value = nn.Parameter(torch.tensor(float(max(initial, floor))))
 
     def project(self) -> None:
         """Lift the scale to the floor if the optimizer's step took it below."""
