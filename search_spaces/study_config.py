@@ -196,7 +196,7 @@ class StudyConfig(Frozen):
                 words = []
                 for (path, choice), pick in zip(choices.items(), picks, strict=True):
                     values[path] = choice.options[pick]
-                    words.append(f"{short_name(path)}={_word(choice.labels[pick])}")
+                    words.append(label_of(path, choice.labels[pick]))
                 grids.append((", ".join(words), values))
         return [
             (", ".join(word for word in (case_name, grid_name) if word) or "the trial", {**case_values, **grid_values})
@@ -214,8 +214,13 @@ def short_name(path: str) -> str:
     return _SHORT_NAMES.get(path, path.rsplit(".", 1)[-1])
 
 
-def _word(label: str | int | float | bool | None) -> str:
-    return f"{label:g}" if isinstance(label, float) else str(label)
+def label_of(path: str, value: object) -> str:
+    """A parameter and its value as a person writes them: s=20, gamma=0.1."""
+    return f"{short_name(path)}={_word(value)}"
+
+
+def _word(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _problems(study: StudyConfig) -> list[str]:

@@ -1,0 +1,271 @@
+"""python -m study: check, run, resume, status, verify, sync, export, ui, schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search_spaces.load import ConfigError, load_study, parse_study, schema
+from search_spaces.study_config import StudyConfig
+from study.home import Home
+from study.ledger.lock import StudyLocked
+from study.ledger.read import LedgerError, read_study
+
+_HOME = click.option(
+    "--home",
+    envvar="STUDY_HOME",
+    default="studies",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that holds all studies (or STUDY_HOME).",
+)
+_DATA = click.option(
+    "--data",
+    envvar="STUDY_DATA",
+    default="data",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that holds downloaded data sets (or STUDY_DATA).",
+)
+_TRACKING = click.option(
+    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow's store; by default mlflow.db in the home folder."
+)
+_CPUS = click.option("--cpus", type=click.IntRange(1), help="Processors to use; by default all.")
+_GPUS = click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs to use.")
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_NAME = click.argument("name", metavar="STUDY")
+
+
+def _clean_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a person did wrong, and what is wrong on the disk, is told in one line each, with exit code 2."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            for problem in error.problems:
+                click.echo(problem, err=True)
+        except (LedgerError, StudyLocked) as error:
+            click.echo(str(error), err=True)
+        sys.exit(2)
+
+    return guarded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Hyperparameter studies in deep metric learning, from a YAML file to a report.
+
+    Exit codes: 0 done; 2 a fault in what was given, named in one line; 130 stopped by Ctrl-C, 143 by SIGTERM, both
+    with the line that resumes.
+    """
+
+
+@main.command()
+@_FILE
+@_CPUS
+@_clean_errors
+def check(file: Path, cpus: int | None) -> None:
+    """Validate FILE and print its plan: trials, epochs, cost. Runs nothing."""
+    from study.plan import describe
+
+    for line in describe(load_study(file), cpus or os.cpu_count() or 1):
+        click.echo(line)
+
+
+@main.command()
+@_FILE
+@_HOME
+@_DATA
+@_TRACKING
+@_CPUS
+@_GPUS
+@click.option("--max-trials", type=click.IntRange(1), help="A search's budget in trials, in place of the file's.")
+@_clean_errors
+def run(
+    file: Path, home: Path, data: Path, tracking_uri: str | None, cpus: int | None, gpus: int, max_trials: int | None
+) -> None:
+    """Run the study that FILE describes, then write its report."""
+    study_config = load_study(file)
+    if max_trials is not None:
+        if study_config.search is None:
+            raise ConfigError("--max-trials: the study has no search; its plan is its cases, grid and seeds")
+        study_config = study_config.replace(search=study_config.search.replace(max_trials=max_trials))
+    _run(study_config, file.read_text(encoding="utf-8"), Home(home), data, tracking_uri, cpus, gpus, resume=False)
+
+
+@main.command()
+@_NAME
+@click.option("--file", type=click.Path(path_type=Path), help="The study file, with a larger budget or more seeds.")
+@_HOME
+@_DATA
+@_TRACKING
+@_CPUS
+@_GPUS
+@_clean_errors
+def resume(
+    name: str, file: Path | None, home: Path, data: Path, tracking_uri: str | None, cpus: int | None, gpus: int
+) -> None:
+    """Go on with a study that was stopped or killed, or whose budget grew."""
+    record = read_study(Home(home).existing(name))
+    assert record.study is not None
+    if file is None:
+        study_config, source = parse_study(record.config_json, name, name), record.study.source
+    else:
+        study_config, source = load_study(file), file.read_text(encoding="utf-8")
+        if study_config.name != name:
+            raise ConfigError(f"{file}: describes {study_config.name}, not {name}; set `name: {name}`")
+    _run(study_config, source, Home(home), data, tracking_uri, cpus, gpus, resume=True)
+
+
+def _run(
+    study_config: StudyConfig,
+    source: str,
+    home: Home,
+    data: Path,
+    tracking_uri: str | None,
+    cpus: int | None,
+    gpus: int,
+    *,
+    resume: bool,
+) -> None:
+    from rich.console import Console
+
+    from study.console import Watch
+    from study.tracking.mlflow_mirror import check_uri, log_report
+    from study.tuning.session import Options, run_session
+
+    uri = tracking_uri or home.mlflow_uri
+    check_uri(uri)
+    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name, folder = study_config.name, home.folder(study_config.name)
+    console = Console()
+    with Watch(console).running() as watch:
+        options = Options(home=home, data_dir=data, tracking_uri=uri, cpus=cpus, gpus=gpus)
+        outcome = run_session(study_config, source, options, resume=resume, watch=watch)
+    again = f"python -m study resume {name}{_home_option(home)}"
+    if outcome.mirror_error:
+        click.echo(f"MLflow's view is behind ({outcome.mirror_error}); complete it with "
+                   f"`python -m study sync {name}{_home_option(home)}`", err=True)
+    if outcome.stopped_by is not None:
+        click.echo(f"stopped; go on with `{again}`")
+        sys.exit(128 + outcome.stopped_by)
+    report = [sys.executable, "-m", "analysis", "report", name, "--home", str(home.path)]
+    if subprocess.run(report, check=False).returncode == 0 and not outcome.mirror_error:
+        log_report(uri, name, folder / "report.html")
+    click.echo(f"MLflow:  python -m study ui{_home_option(home)}")
+
+
+def _home_option(home: Home) -> str:
+    return "" if home.path == Path("studies") else f" --home {home.path}"
+
+
+@main.command()
+@click.argument("name", metavar="[STUDY]", required=False)
+@_HOME
+@_clean_errors
+def status(name: str | None, home: Path) -> None:
+    """Say how STUDY stands, or all studies."""
+    from rich.console import Console
+
+    from study.console import progress, trial_table
+
+    place = Home(home)
+    for each in [name] if name else place.names():
+        record = read_study(place.existing(each))
+        config = record.config
+        done, total = progress(record, config.trial.epochs)
+        counts: dict[str, int] = {}
+        for trial in record.trials.values():
+            counts[trial.status.value] = counts.get(trial.status.value, 0) + 1
+        words = ", ".join(f"{count} {status}" for status, count in counts.items())
+        click.echo(f"{each}: {'finished' if record.finished else 'unfinished'}; {done} of {total} epochs; {words}")
+        if name:
+            Console().print(trial_table(record, config.trial.objective))
+    if not name and not place.names():
+        click.echo(f"{home}: no study yet; start one with `python -m study run FILE`")
+
+
+@main.command()
+@_NAME
+@_HOME
+@_TRACKING
+@_clean_errors
+def sync(name: str, home: Path, tracking_uri: str | None) -> None:
+    """Build MLflow's view of STUDY from its ledger; a second time changes nothing."""
+    from study.tracking.mlflow_mirror import check_uri
+    from study.tracking.mlflow_mirror import sync as sync_mlflow
+
+    place = Home(home)
+    uri = tracking_uri or place.mlflow_uri
+    check_uri(uri)
+    click.echo(sync_mlflow(place.existing(name), uri))
+
+
+@main.command()
+@_NAME
+@_HOME
+@_TRACKING
+@_clean_errors
+def verify(name: str, home: Path, tracking_uri: str | None) -> None:
+    """Say where STUDY's ledger, Optuna's study and MLflow differ; exit code 1 if they do."""
+    from study.tracking.mlflow_mirror import check_uri
+    from study.tracking.mlflow_mirror import verify as verify_mlflow
+    from study.tuning.verify import verify_optuna
+
+    place = Home(home)
+    uri = tracking_uri or place.mlflow_uri
+    check_uri(uri)
+    folder = place.existing(name)
+    differences = [*verify_optuna(folder), *verify_mlflow(folder, uri)]
+    for difference in differences:
+        click.echo(difference)
+    if differences:
+        sys.exit(1)
+    click.echo(f"{name}: ledger, Optuna and MLflow agree")
+
+
+@main.command()
+@_NAME
+@_HOME
+@click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), help="Folder; by default STUDY's own.")
+@_clean_errors
+def export(name: str, home: Path, target: Path | None) -> None:
+    """Write STUDY's trials and epochs as parquet and CSV."""
+    from study.tracking.export import export as write
+
+    folder = Home(home).existing(name)
+    for path in write(folder, target or folder / "export"):
+        click.echo(path)
+
+
+@main.command()
+@_HOME
+@_TRACKING
+@click.option("--port", type=click.IntRange(1, 65535), help="By default a free one.")
+@_clean_errors
+def ui(home: Path, tracking_uri: str | None, port: int | None) -> None:
+    """Open MLflow's UI on the studies' store, on this machine only."""
+    from study.tracking.mlflow_mirror import check_uri
+    from study.tracking.mlflow_ui import serve
+
+    uri = tracking_uri or Home(home).mlflow_uri
+    check_uri(uri)
+    serve(uri, port=port)
+
+
+@main.command(name="schema")
+def print_schema() -> None:
+    """Print the JSON schema of a study file, for editors."""
+    click.echo(json.dumps(schema(), indent=1))
+
+

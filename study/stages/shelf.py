@@ -1,0 +1,120 @@
+"""Which states of the store are still needed. Pure but for one call that deletes a state nobody needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Protocol
+
+
+class Store(Protocol):
+    """Where states are kept, by key."""
+
+    def keys(self) -> set[str]:
+        """Keys of the states that stand."""
+        ...
+
+    def free(self, key: str) -> None:
+        """Delete a state."""
+        ...
+
+
+class NoStore:
+    """Keeps nothing: every trial trains from its first epoch."""
+
+    def keys(self) -> set[str]:
+        """No state stands."""
+        return set()
+
+    def free(self, key: str) -> None:
+        """Nothing to delete."""
+
+
+class Shelf:
+    """Frees what no trial needs: neither a trial that has not started, nor one in training or paused as its latest.
+
+    keep: keys that stay whatever happens (another study's branch points, final weights).
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._chains: dict[int, tuple[str, ...]] = {}
+        self._passing: Counter[str] = Counter()
+        self._awaiting: set[int] = set()
+        self._latest: dict[int, str] = {}
+        self._latest_of: Counter[str] = Counter()
+        self._stored: dict[str, str | None] = {}
+        self.keep: set[str] = set()
+
+    def stored(self) -> set[str]:
+        """Keys of the states that stand."""
+        keys = self._store.keys()
+        for key in keys:
+            self._stored.setdefault(key, None)
+        return keys
+
+    def expect(self, number: int, chain: tuple[str, ...]) -> None:
+        """Trial `number` exists; chain[n] names its state after n epochs."""
+        self._chains[number] = chain
+
+    def await_start(self, number: int) -> None:
+        """Trial `number` waits to start, so the longest prefix of it that stands is needed."""
+        if number not in self._awaiting:
+            self._awaiting.add(number)
+            self._passing.update(self._chains[number])
+
+    def started(self, number: int, epochs: int) -> None:
+        """Trial `number` started from its state after `epochs` epochs."""
+        if number in self._awaiting:
+            self._awaiting.discard(number)
+            self._passing.subtract(self._chains[number])
+        if epochs:
+            self._set_latest(number, self._chains[number][epochs])
+
+    def hold(self, number: int, epochs: int) -> None:
+        """Trial `number` is paused at its state after `epochs` epochs."""
+        self._set_latest(number, self._chains[number][epochs])
+
+    def advance(self, number: int, epochs: int) -> list[str]:
+        """Trial `number` in training stored its state after `epochs` epochs; the keys that this freed."""
+        key = self._chains[number][epochs]
+        before = self._latest.get(number)
+        self._stored.setdefault(key, None)
+        self._set_latest(number, key)
+        if before is None or before == key:
+            return []
+        self._stored[before] = key
+        return self._free_unneeded([before])
+
+    def ended(self, number: int) -> list[str]:
+        """Trial `number` ended; the keys that this freed."""
+        if number in self._awaiting:
+            self._awaiting.discard(number)
+            self._passing.subtract(self._chains[number])
+        self._set_latest(number, None)
+        return self._free_unneeded(list(self._chains.pop(number)))
+
+    def forget(self, key: str) -> None:
+        """The state `key` is of no use (damaged, or without its results): delete it."""
+        self._stored.pop(key, None)
+        self._store.free(key)
+
+    def _set_latest(self, number: int, key: str | None) -> None:
+        before = self._latest.pop(number, None)
+        if before is not None:
+            self._latest_of[before] -= 1
+        if key is not None:
+            self._latest[number] = key
+            self._latest_of[key] += 1
+
+    def _free_unneeded(self, keys: list[str]) -> list[str]:
+        freed = []
+        for key in keys:
+            if key not in self._stored or key in self.keep or self._latest_of[key] > 0:
+                continue
+            deeper = self._stored[key]
+            needed_by = self._passing[key] - (self._passing[deeper] if deeper in self._stored else 0)
+            if needed_by <= 0:
+                del self._stored[key]
+                self._store.free(key)
+                freed.append(key)
+        return freed

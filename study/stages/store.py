@@ -1,0 +1,72 @@
+"""Training states on disk, one file a state, whole or absent.
+
+A file is one line of JSON (format, size and sha256 of what follows, who wrote it) and then torch.save's bytes, which
+torch.load reads with weights_only. Written beside its place and renamed into it, so that a reader finds all or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from study.ledger.write import write_atomic
+
+STORE_FORMAT = 1
+_SUFFIX = ".stage"
+
+
+class StageDamaged(Exception):  # noqa: N818 - names the state's condition, as StudyLocked does
+    """A stored state is cut short, altered, or of another format. Names the file and what is wrong."""
+
+
+class StageStore:
+    """The states in one folder, which all workers of a study reach. A driver alone frees them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keys(self) -> set[str]:
+        """Keys of the states that stand."""
+        return {path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}")}
+
+    def free(self, key: str) -> None:
+        """Delete a state; one that is gone already is no matter."""
+        self._path(key).unlink(missing_ok=True)
+
+    def save(self, key: str, state: dict[str, Any], note: dict[str, int]) -> int:
+        """Keep `state` under `key`, durable once this returns; its size in bytes. Raises: OSError (a full disk)."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getvalue()
+        manifest = {"format": STORE_FORMAT, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **note}
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(self._path(key), json.dumps(manifest).encode() + b"\n" + data)
+        return len(data)
+
+    def load(self, key: str) -> dict[str, Any]:
+        """The state under `key`, on the CPU. Raises: StageDamaged, also if it is not there."""
+        path = self._path(key)
+        try:
+            head, _, data = path.read_bytes().partition(b"\n")
+            manifest = json.loads(head)
+            found = manifest["format"], manifest["size"], manifest["sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StageDamaged(f"{path}: cannot be read ({error})") from error
+        if found[0] != STORE_FORMAT:
+            raise StageDamaged(f"{path}: has format {found[0]}, this version reads {STORE_FORMAT}")
+        if found[1] != len(data):
+            raise StageDamaged(f"{path}: holds {len(data)} bytes of {found[1]}")
+        if found[2] != hashlib.sha256(data).hexdigest():
+            raise StageDamaged(f"{path}: its sha256 is not the manifest's")
+        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        if not isinstance(state, dict):
+            raise StageDamaged(f"{path}: holds a {type(state).__name__}, not a state")
+        return state
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}{_SUFFIX}"

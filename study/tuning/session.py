@@ -1,0 +1,246 @@
+"""One driver's session on a study: lock, ledger, mirrors, Ray; from opening to the clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydantic import JsonValue
+
+from search_spaces.load import ConfigError
+from search_spaces.study_config import StudyConfig
+from study.home import Home
+from study.ledger.lock import DriverLock
+from study.ledger.read import StudyRecord
+from study.ledger.write import LedgerWriter
+from study.records import DriverEvent, StudyEvent
+from study.stages.key import Environment
+from study.stages.shelf import Shelf
+from study.stages.store import StageStore
+from study.tracking.mirror import Mirror
+from study.tracking.mlflow_mirror import MlflowView, prepare
+from study.tuning.driver import Driver
+from study.tuning.proposals import OptunaJournal
+from study.tuning.ray_backend import local_ray, run_trials
+from study.tuning.verify import JOURNAL_NAME, open_journal
+from study.tuning.worker import Workplace
+
+_PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "plotly", "faiss-cpu", "numpy")
+_MIRROR_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How and where a study runs; nothing here changes a result. cpus: of this machine, None all."""
+
+    home: Home
+    data_dir: Path
+    tracking_uri: str
+    cpus: int | None = None
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended. stopped_by: the signal that ended it early, or None. mirror_error: why MLflow is behind."""
+
+    record: StudyRecord
+    stopped_by: int | None
+    mirror_error: str
+
+
+def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Dotted paths where two study files differ, without what may grow: the budget and the seeds."""
+    changed = [path for path in _differences(before, after, "") if not _may_grow(path, before, after)]
+    return sorted(dict.fromkeys(changed))
+
+
+def _differences(before: Any, after: Any, path: str) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            yield from _differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+    elif before != after:
+        yield path
+
+
+def _may_grow(path: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    def at(tree: Any) -> Any:
+        for key in path.split("."):
+            tree = tree[key]
+        return tree
+
+    match path:
+        case "seeds" | "confirm.seeds":
+            return set(at(before)) <= set(at(after))
+        case "search.max_trials" | "search.max_hours":
+            old, new = at(before), at(after)
+            return new is None or (old is not None and new >= old)
+        case "question":
+            return True
+    return False
+
+
+def run_session(
+    study_config: StudyConfig,
+    source: str,
+    options: Options,
+    *,
+    resume: bool,
+    watch: Callable[[Driver], None] = lambda driver: None,
+) -> Outcome:
+    """Run a study until it is finished or a signal stops it.
+
+    source: the study file's text. resume: go on with an unfinished study (or one whose budget grew). watch: called
+    after each of the driver's decisions. Raises: StudyLocked; LedgerError; ConfigError where the ledger holds another
+    study, or an unfinished one and `resume` is false.
+    """
+    folder = options.home.folder(study_config.name)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with DriverLock(folder), LedgerWriter(folder) as ledger:
+        _open(ledger, study_config, source, resume=resume)
+        environment = Environment(torch=metadata.version("torch"), cpu=_cpu_capability())
+        store = StageStore(folder / "stages")
+        driver = Driver(study_config, ledger, environment, Shelf(store))
+        with _mirrors(folder, study_config, options) as mirrors, _signals(driver) as received:
+
+            def after_event() -> None:
+                for mirror in mirrors:
+                    mirror.notify()
+                watch(driver)
+
+            workplace = Workplace(
+                data_dir=str(options.data_dir.resolve()),
+                cache_dir=str(options.home.cache.resolve()),
+                stages_dir=str((folder / "stages").resolve()),
+            )
+            compute = study_config.trial.compute
+            try:
+                with local_ray(options.cpus or os.cpu_count() or 1, options.gpus):
+                    run_trials(driver, workplace, compute, folder / "tune", after_event)
+            finally:
+                note = "stopped" if driver.stopping else "finished"
+                with contextlib.suppress(Exception):  # a full disk: the error under way says so
+                    ledger.append(_driver_event("closed", note=note), durable=True)
+            complete = [mirror.close(_MIRROR_TIMEOUT_S) for mirror in mirrors]
+        error = "" if all(complete) else next((mirror.last_error for mirror in mirrors if mirror.last_error), "slow")
+        return Outcome(ledger.record, received[0] if received else None, error)
+
+
+def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resume: bool) -> None:
+    config: dict[str, JsonValue] = study_config.model_dump(mode="json", by_alias=True)
+    record = ledger.record
+    name = study_config.name
+    if record.study is None:
+        ledger.append(
+            StudyEvent(
+                at=time.time(),
+                config=config,
+                source=source,
+                versions=versions(),
+                git_commit=_git_commit(),
+                machine=machine(),
+            ),
+            durable=True,
+        )
+        ledger.append(_driver_event("opened"), durable=True)
+        return
+    changed = changed_fields(record.config_json, config)
+    if changed:
+        raise ConfigError(
+            f"{ledger.path}: holds a study with other {', '.join(changed)}; give the changed file another name, or "
+            "undo the change"
+        )
+    grown = record.config_json != config
+    if record.finished and not grown:
+        return
+    if not resume and not record.finished and record.trials:
+        raise ConfigError(f"{ledger.path}: this study is unfinished; go on with `python -m study resume {name}`")
+    ledger.append(_driver_event("extended", config=config) if grown else _driver_event("opened"), durable=True)
+
+
+def _driver_event(what: Any, *, config: dict[str, JsonValue] | None = None, note: str = "") -> DriverEvent:
+    return DriverEvent(at=time.time(), what=what, host=socket.gethostname(), pid=os.getpid(), config=config, note=note)
+
+
+@contextlib.contextmanager
+def _mirrors(folder: Path, study_config: StudyConfig, options: Options) -> Iterator[list[Mirror]]:
+    (folder / JOURNAL_NAME).unlink(missing_ok=True)
+    mirrors = [Mirror(folder, OptunaJournal(open_journal(folder), study_config))]
+    prepare(options.tracking_uri)
+    mirrors.append(Mirror(folder, MlflowView(options.tracking_uri, study_config.name, folder)))
+    for mirror in mirrors:
+        mirror.start()
+    yield mirrors
+
+
+@contextlib.contextmanager
+def _signals(driver: Driver) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM stop the driver cleanly; more of them change nothing. Yields the signals received."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        driver.stopping = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def versions() -> dict[str, str]:
+    """Releases of what shapes a result or shows it."""
+    found = {name: metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), "scale-study": metadata.version("scale-study"), **found}
+
+
+def machine() -> dict[str, str]:
+    """The machine in words."""
+    return {
+        "host": socket.gethostname(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _cpu_capability() -> str:
+    import torch
+
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+def _git_commit() -> str | None:
+    """The commit of this software, where it runs from a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,96 @@
+"""One Ray worker's part: train a job, report each epoch."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from search_spaces.base import Frozen
+from search_spaces.trial_config import TrialConfig
+from study.data.build import DataError, load_trial_data
+from study.losses.base import Diverged
+from study.records import EpochResult
+from study.stages.store import StageDamaged, StageStore
+from study.training.train import Measured, Trainer, wants_untrained
+from study.tuning.driver import Arrays, Job
+
+
+class Workplace(Frozen):
+    """Where a worker finds things; the same paths on every node. stages_dir: None keeps no states."""
+
+    data_dir: str
+    cache_dir: str
+    stages_dir: str | None
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """An epoch was trained. stands: the state after it is in the store."""
+
+    result: EpochResult
+    arrays: Arrays
+    stands: bool
+
+
+@dataclass(frozen=True)
+class EndReport:
+    """A trial ends here, for a reason that is not its last epoch. damaged: the state that it should have started from."""
+
+    diverged: str = ""
+    error: str = ""
+    damaged: str = ""
+    details: str = field(default="", repr=False)
+
+
+Report = EpochReport | EndReport
+
+
+def train_job(config: dict[str, Any]) -> None:
+    """Ray's trainable. Every outcome but the process's death is a report, so that the driver decides what follows."""
+    job, workplace = Job.model_validate(config["job"]), Workplace.model_validate(config["workplace"])
+    for report in reports(job, workplace):
+        tune.report({"report": report})
+
+
+def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
+    """Train `job`; a report per epoch, and one that ends it early."""
+    trial = TrialConfig.model_validate_json(json.dumps(job.trial))
+    store = None if workplace.stages_dir is None else StageStore(Path(workplace.stages_dir))
+    try:
+        trainer = Trainer(
+            trial, job.seed, load_trial_data(trial, Path(workplace.data_dir), Path(workplace.cache_dir))
+        )
+        if job.start:
+            assert store is not None
+            trainer.load_state(store.load(job.keys[job.start]))
+        for measured in _epochs(trainer):
+            epochs = measured.result.epochs_done
+            stands = store is not None and epochs > 0
+            if store is not None and epochs > job.start:
+                store.save(job.keys[epochs], trainer.state(), {"epochs_done": epochs, "trial": job.number})
+            yield EpochReport(measured.result, measured.arrays, stands)
+    except Diverged as error:
+        yield EndReport(diverged=str(error))
+    except StageDamaged as error:
+        yield EndReport(error=str(error), damaged=job.keys[job.start])
+    except DataError as error:
+        yield EndReport(error=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial, not the study
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        yield EndReport(error=f"{type(error).__name__}: {error} ({where})", details=traceback.format_exc())
+
+
+def _epochs(trainer: Trainer) -> Iterator[Measured]:
+    if trainer.epochs_done == 0 and wants_untrained(trainer.trial.measure):
+        yield trainer.untrained()
+    if trainer.epochs_done == trainer.trial.epochs:
+        yield trainer.measure_again()
+    while trainer.epochs_done < trainer.trial.epochs:
+        yield trainer.run_epoch()
