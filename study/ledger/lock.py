@@ -10,6 +10,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from study.ledger.write import write_atomic
+
+_PATIENCE_S = 1.0  # between taking the lock and writing driver.json the file still names the owner before, or nobody
+
 
 class StudyLocked(Exception):  # noqa: N818 - a state, not a fault
     """Another driver runs this study. Names its host, process and since when."""
@@ -30,9 +34,11 @@ class DriverLock:
         try:
             self._lock.acquire()
         except Timeout as error:
-            raise StudyLocked(f"{self._owner.parent}: {self._describe_owner()} runs this study; wait for it or stop it") from error
+            raise StudyLocked(
+                f"{self._owner.parent}: {self._describe_owner()} runs this study; wait for it or stop it"
+            ) from error
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        self._owner.write_text(json.dumps(mine), encoding="utf-8")
+        write_atomic(self._owner, json.dumps(mine).encode())
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -40,8 +46,24 @@ class DriverLock:
         self._lock.release()
 
     def _describe_owner(self) -> str:
-        try:
-            owner = json.loads(self._owner.read_text(encoding="utf-8"))
-            return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                owner = json.loads(self._owner.read_text(encoding="utf-8"))
+                if owner["host"] != socket.gethostname() or _lives(owner["pid"]):
+                    return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
+            except (OSError, ValueError, KeyError, TypeError):
+                pass  # not written yet
+            if time.monotonic() > deadline:
+                return "another process"
+            time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True

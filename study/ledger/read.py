@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +43,12 @@ class LedgerError(Exception):
 
 
 class Line(NamedTuple):
-    """One valid line: its event, the checksum that the next line's chains on, and the offset where it ends."""
+    """One valid line: its event, the checksum that the next line's chains on, the offset where it ends, its number."""
 
     event: Event
     checksum: int
     end: int
+    number: int
 
 
 def encode(event: Event, previous: int) -> tuple[bytes, int]:
@@ -55,19 +58,21 @@ def encode(event: Event, previous: int) -> tuple[bytes, int]:
     return b"%08x %s\n" % (checksum, text), checksum
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """The valid lines of a ledger, in order. A torn tail (a last line without its end) is left out.
+def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
+    """The valid lines of a ledger, in order; those behind `after`, a line read earlier, if it is given.
 
+    A torn tail (a last line without its end, or zeros that a power cut left) is left out.
     Raises: LedgerError for a complete line whose checksum is wrong, an unknown schema version, a missing file.
     """
-    checksum = offset = 0
+    checksum, offset, before = (after.checksum, after.end, after.number) if after else (0, 0, 0)
     try:
         stream = path.open("rb")
     except OSError as error:
         raise LedgerError(f"{path}: no ledger ({error.strerror}); name a study that was run") from error
     with stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n") or not line.strip(b"\0\n"):
+        stream.seek(offset)
+        for number, line in enumerate(stream, start=before + 1):
+            if not line.endswith(b"\n") or (not line.strip(b"\0\n") and _only_zeros(stream)):
                 return
             offset += len(line)
             text = line[_SUM_WIDTH + 1 : -1]
@@ -77,19 +82,33 @@ def read_lines(path: Path) -> Iterator[Line]:
                     f"{path}:{number}: damaged (its checksum does not match); restore the file from a copy, or cut it "
                     f"before this line to lose what follows"
                 )
-            try:
-                event = _EVENT.validate_json(text)
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                raise LedgerError(
-                    f"{path}:{number}: not a line this version reads ({first['msg']}); use the version that wrote it"
-                ) from error
-            if isinstance(event, StudyEvent) and event.schema_version > SCHEMA_VERSION:
-                raise LedgerError(
-                    f"{path}: schema version {event.schema_version}, this software reads up to {SCHEMA_VERSION}; "
-                    "update it"
-                )
-            yield Line(event, checksum, offset)
+            yield Line(_parse(text, f"{path}:{number}"), checksum, offset, number)
+
+
+def _only_zeros(stream: BinaryIO) -> bool:
+    """Whether nothing but zeros and line ends is left to read."""
+    return not any(line.strip(b"\0\n") for line in stream)
+
+
+def _parse(text: bytes, place: str) -> Event:
+    """The event that `text`, a line whose checksum is right, spells. Raises: LedgerError."""
+    try:
+        event = _EVENT.validate_json(text)
+    except ValidationError as error:
+        _check_version(json.loads(text), place)  # a newer version has fields that this one does not know
+        first = error.errors(include_url=False)[0]
+        raise LedgerError(
+            f"{place}: not a line this version reads ({first['msg']}); use the version that wrote it"
+        ) from error
+    if isinstance(event, StudyEvent):
+        _check_version({"schema_version": event.schema_version}, place)
+    return event
+
+
+def _check_version(line: object, place: str) -> None:
+    version = line.get("schema_version", SCHEMA_VERSION) if isinstance(line, dict) else SCHEMA_VERSION
+    if version not in range(1, SCHEMA_VERSION + 1):
+        raise LedgerError(f"{place}: schema version {version}, this software reads 1 to {SCHEMA_VERSION}; update it")
 
 
 def read_events(path: Path) -> Iterator[Event]:
@@ -109,9 +128,10 @@ class TrialRecord:
 
     @property
     def number(self) -> int:
+        """The trial's number, from 0."""
         return self.trial.number
 
-    @property
+    @cached_property
     def config(self) -> TrialConfig:
         """The trial's configuration, validated."""
         return TrialConfig.model_validate_json(_JSON.dump_json(self.trial.trial))
@@ -132,10 +152,11 @@ class TrialRecord:
 
     @property
     def epochs_done(self) -> int:
+        """Epochs recorded so far."""
         return max(self.epochs, default=0)
 
 
-_JSON: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
+_JSON: TypeAdapter[Mapping[str, object]] = TypeAdapter(Mapping[str, object])
 
 
 @dataclass
@@ -146,6 +167,8 @@ class StudyRecord:
     config_json: dict[str, object] = field(default_factory=dict)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     drivers: list[DriverEvent] = field(default_factory=list)
+    seconds_driven: float = 0.0
+    last_at: float = 0.0
 
     @property
     def config(self) -> StudyConfig:
@@ -153,7 +176,10 @@ class StudyRecord:
         return StudyConfig.model_validate_json(_JSON.dump_json(self.config_json))
 
     def apply(self, event: Event) -> None:
-        """Add one event."""
+        """Add one event. seconds_driven: wall-clock seconds between events of one driver, summed over drivers."""
+        if not (isinstance(event, StudyEvent) or (isinstance(event, DriverEvent) and event.what == "opened")):
+            self.seconds_driven += max(0.0, event.at - self.last_at)
+        self.last_at = event.at
         match event:
             case StudyEvent():
                 self.study, self.config_json = event, dict(event.config)
@@ -200,7 +226,9 @@ def load_arrays(folder: Path, file: ArrayFile) -> dict[str, NDArray[np.generic]]
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise LedgerError(f"{path}: the ledger names it, but it cannot be read ({error.strerror}); restore it") from error
+        raise LedgerError(
+            f"{path}: the ledger names it, but it cannot be read ({error.strerror}); restore it"
+        ) from error
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise LedgerError(f"{path}: damaged (its sha256 is not the ledger's); restore it from a copy")
     with np.load(path, allow_pickle=False) as arrays:

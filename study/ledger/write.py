@@ -24,7 +24,7 @@ class LedgerWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(folder)
         self.folder = folder
         self.path = folder / LEDGER_NAME
         self.record = StudyRecord()
@@ -69,7 +69,7 @@ class LedgerWriter:
         data = buffer.getvalue()
         target = self.folder / "arrays" / f"{name}.npz"
         try:
-            target.parent.mkdir(exist_ok=True, mode=0o700)
+            make_private(target.parent)
             write_atomic(target, data)
         except OSError as error:
             raise LedgerError(f"{target}: cannot be written ({error.strerror}); make room, then resume") from error
@@ -88,6 +88,13 @@ class LedgerWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def make_private(folder: Path) -> None:
+    """Create `folder` and what is missing above it, each with mode 0700. (mkdir's own mode spares the parents.)"""
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

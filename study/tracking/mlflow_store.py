@@ -1,0 +1,151 @@
+"""MLflow's client, set up to be quiet and impatient, and its database, created before anybody uses it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from search_spaces.load import ConfigError
+from study.ledger.write import make_private
+from study.tracking.mirror import in_one_line
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds, not 120: the ledger holds everything, so a slow server may wait
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the mirror tries again itself
+    "MLFLOW_TRUNCATE_LONG_VALUES": "false",  # refuse what is too long; we shorten with a mark
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it prints tracebacks of faults that we report in a line
+    # With a pool, a connection would outlive the deletion of its database and write to nowhere.
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+}
+_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql")
+
+
+class TrackingError(Exception):
+    """MLflow cannot be used, or says no. One line."""
+
+
+def check_uri(uri: str, where: str = "--tracking-uri") -> str:
+    """`uri`, if MLflow can be reached by it and it holds no password; `where` it was given stands in the message.
+
+    Raises: ConfigError, which never repeats the URI's secret part.
+    """
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
+    if scheme not in _SCHEMES:
+        raise ConfigError(
+            f"{where}: no tracking URI; give sqlite:///<file>, http(s)://<host>:<port> or postgresql://..."
+        )
+    secret = re.search(r"(?i)(^|[&;])[^=&;]*(password|passwd|pwd|token|secret)[^=&;]*=", parts.query)
+    if parts.password is not None or secret or (scheme.startswith("http") and parts.username):
+        raise ConfigError(
+            f"{where}: holds a password, which would end up in logs; leave it out and set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD (a server), PGPASSWORD or ~/.pgpass (PostgreSQL)"
+        )
+    if scheme == "sqlite" and not (parts.path.startswith("/") and len(parts.path) > 1 and not parts.netloc):
+        raise ConfigError(f"{where}: names no file; give sqlite:///<file>")
+    return uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an sqlite URI, None for others."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
+
+
+def artifact_root(database: Path) -> Path:
+    """Where artifacts of the experiments in the sqlite file `database` lie: beside it."""
+    return database.resolve().parent / "mlartifacts"
+
+
+def prepare(uri: str) -> None:
+    """Create or migrate the database at `uri`; call it in the foreground before anything else uses the database.
+
+    Several processes that use a fresh sqlite file at once fail, so this takes a lock beside it. 3 to 9 s for a new
+    database, 1 s for one that stands; nothing for a server. Raises: ConfigError, TrackingError.
+    """
+    check_uri(uri)
+    path = sqlite_path(uri)
+    if path is None:
+        return
+    try:
+        make_private(path.resolve().parent)
+        with FileLock(f"{path}.lock", mode=0o600), mlflow_errors(uri):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            quiet()
+            from mlflow.exceptions import MlflowException
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            try:
+                SqlAlchemyStore(uri, artifact_root(path).as_uri())
+            except MlflowException as error:
+                if "out-of-date" not in str(error):
+                    raise
+                _migrate(uri, path)
+    except OSError as error:
+        raise TrackingError(f"{path}: cannot be created ({error.strerror}); give another place") from error
+
+
+def _migrate(uri: str, path: Path) -> None:
+    """Bring an older MLflow's database up to date, a copy of it kept beside it."""
+    with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(f"{path}.before_upgrade")) as copy:
+        old.backup(copy)
+    Path(f"{path}.before_upgrade").chmod(0o600)
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise TrackingError(f"{path}: MLflow could not migrate it ({last}); a copy is {path}.before_upgrade")
+
+
+def has_tables(path: Path) -> bool:
+    """Whether the sqlite file `path` still is an MLflow database."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as database:
+            return bool(database.execute("select 1 from sqlite_master where name = 'experiments'").fetchall())
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)  # somebody is at work in it; nothing says that it is gone
+
+
+def quiet() -> None:
+    """Import MLflow with our settings, where the user has not chosen others."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401 - a second or two, so only when it is needed
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
+
+
+def client(uri: str) -> Any:
+    """MLflow's client for `uri`. Raises: ConfigError, TrackingError."""
+    check_uri(uri)
+    with mlflow_errors(uri):
+        quiet()
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def mlflow_errors(uri: str) -> Iterator[None]:
+    """Turns what MLflow raises (its own, SQLAlchemy's and the network's errors) into TrackingError."""
+    quiet()
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, RequestException) as error:
+        raise TrackingError(f"MLflow at {uri}: {in_one_line(error)}") from error
