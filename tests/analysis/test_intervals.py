@@ -112,3 +112,158 @@ def test_the_set_shrinks_to_what_the_seeds_can_tell():
     assert kept[0] > 0.99
     assert kept[3] < 0.01
     assert kept[2] < 0.05
+
+
+# The best scale ----------------------------------------------------------------------------------------------------
+
+SCALES = np.array([1, 3, 6.5, 10, 15, 20, 30, 60.0])
+
+
+def parabola(best: float) -> np.ndarray:
+    return 0.55 - 0.02 * np.log(SCALES / best) ** 2
+
+
+def steep_rise(best: float) -> np.ndarray:
+    """Rises exponentially, falls slowly: the shape that the thesis and the glyph studies show."""
+    log = np.log(SCALES / best)
+    return 0.55 - 0.03 * (np.exp(-log) + log - 1)
+
+
+def recall_over_scales(curve: np.ndarray, runs: int, seeds: int, seed: int) -> np.ndarray:
+    """Recall (runs, scale, seed) around `curve`; sd .008, half of its variance the seed's own."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 0.0057, (runs, len(SCALES), seeds)) + rng.normal(0, 0.0057, (runs, 1, seeds))
+    return curve[:, None] + noise
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+@pytest.mark.parametrize("best", [8.0, 15.0])
+@pytest.mark.parametrize("curve", [parabola, steep_rise])
+def test_intervals_of_the_best_scale_cover_95_percent(curve, best, seeds):
+    held = []
+    for draw in recall_over_scales(curve(best), 600, seeds, seed=seeds):
+        estimate = intervals.best_scale(pd.DataFrame(draw, index=SCALES))
+        held.append(estimate is not None and estimate.holds(best))
+    assert abs(np.mean(held) - 0.95) < 0.03  # 3 sd of a share over 600 runs
+
+
+def test_the_best_scale_without_noise_is_the_top_of_the_curve():
+    frame = pd.DataFrame(parabola(12.0)[:, None] + np.linspace(0, 0.01, 6), index=SCALES)
+    estimate = intervals.best_scale(frame)
+    assert estimate is not None
+    assert estimate.scale == pytest.approx(12.0, rel=2e-3)
+    assert estimate.low == pytest.approx(12.0, rel=4e-3)
+    assert estimate.high == pytest.approx(12.0, rel=4e-3)
+    assert not estimate.holds(6.5)
+
+
+def test_the_best_scale_needs_five_seeds_and_five_scales():
+    draw = recall_over_scales(parabola(10.0), 1, 5, seed=0)[0]
+    assert intervals.best_scale(pd.DataFrame(draw[:, :4], index=SCALES)) is None
+    assert intervals.best_scale(pd.DataFrame(draw[:4], index=SCALES[:4])) is None
+
+
+def test_a_curve_that_still_rises_leaves_its_best_scale_open_above():
+    rising = pd.DataFrame(0.1 * np.log(SCALES)[:, None] + recall_over_scales(0 * SCALES, 1, 5, seed=0)[0], index=SCALES)
+    estimate = intervals.best_scale(rising)
+    assert estimate is not None
+    assert estimate.high is None
+    assert estimate.holds(200.0)
+
+
+# Bootstrap ---------------------------------------------------------------------------------------------------------
+
+
+def class_draws(classes: int, runs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hits per class (runs, classes) of 12 images each; a class's own Recall is Beta(2, 2), mean .5."""
+    rng = np.random.default_rng(seed)
+    return rng.binomial(12, rng.beta(2, 2, (runs, classes))), np.full(classes, 12)
+
+
+@pytest.mark.parametrize("classes", [20, 50, pytest.param(200, marks=pytest.mark.slow)])
+def test_intervals_over_test_classes_cover_95_percent(classes):
+    hits, images = class_draws(classes, 600, seed=classes)
+    held = [intervals.class_interval(row, images, resamples=500).holds(0.5) for row in hits]
+    assert abs(np.mean(held) - 0.95) < 0.03
+
+
+def test_intervals_of_differences_over_test_classes_cover_95_percent():
+    rng = np.random.default_rng(5)
+    own = rng.beta(2, 2, (600, 40))
+    first, second = rng.binomial(12, own), rng.binomial(12, own)
+    held = [
+        intervals.class_difference_interval(a, b, np.full(40, 12), resamples=500).holds(0)
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert abs(np.mean(held) - 0.95) < 0.03
+
+
+def test_bootstrap_of_a_skewed_mean_covers_95_percent_from_20_values_on():
+    draws = np.random.default_rng(6).gamma(4.0, 1.0, (600, 30))
+    held = [intervals.bootstrap_interval(draw, resamples=500).holds(4.0) for draw in draws]
+    assert abs(np.mean(held) - 0.95) < 0.03
+
+
+def test_a_bootstrap_over_few_seeds_is_refused():
+    with pytest.raises(ValueError, match="mean_interval"):
+        intervals.bootstrap_interval([0.5, 0.6, 0.7, 0.6, 0.5])
+
+
+def test_recall_over_classes_weighs_classes_by_their_images():
+    interval = intervals.class_interval([1] * 20, [1] * 10 + [3] * 10)
+    assert interval.mean == pytest.approx(0.5)
+    assert interval.n == 20
+
+
+# Planning ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_detectable_difference_is_found_with_the_power_asked_for():
+    difference = intervals.smallest_detectable(0.008, 5)
+    draws = np.random.default_rng(7).normal(difference, 0.008, (20_000, 5))
+    t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / np.sqrt(5))
+    assert np.mean(np.abs(t) > stats.t.ppf(0.975, 4)) == pytest.approx(0.8, abs=0.015)
+    assert intervals.smallest_detectable(0.008, 1) == np.inf
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10, 40])
+def test_seeds_needed_undoes_the_smallest_detectable_difference(seeds):
+    difference = intervals.smallest_detectable(0.008, seeds)
+    assert intervals.seeds_needed(difference * 1.0001, 0.008) == seeds
+    assert intervals.seeds_needed(-difference * 0.97, 0.008) > seeds
+
+
+def test_seeds_needed_at_the_edges():
+    assert intervals.seeds_needed(1.0, 0.0) == 2
+    with pytest.raises(ValueError, match="difference of 0"):
+        intervals.seeds_needed(0.0, 0.01)
+
+
+def test_the_correlation_of_seeds_is_the_share_that_pairing_takes_away():
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame(rng.normal(0, 0.01, (1, 2000)) + rng.normal(0, 0.01, (6, 2000)))
+    assert intervals.seed_correlation(frame) == pytest.approx(0.5, abs=0.04)
+    paired = (frame.iloc[0] - frame.iloc[1]).var()
+    assert paired == pytest.approx(frame.iloc[0].var() * 2 * 0.5, rel=0.15)
+    assert intervals.seed_correlation(frame.iloc[:1]) is None
+    assert intervals.seed_correlation(frame.iloc[:, :1]) is None
+
+
+def test_choosing_on_test_classes_flatters_by_the_expected_maximum():
+    rng = np.random.default_rng(9)
+    # seven equal configurations: the best of seven normal draws lies 1.352 sd above the mean
+    val, test = (pd.DataFrame(0.5 + rng.normal(0, 0.01, (7, 3000))) for _ in range(2))
+    result = intervals.optimism(val, test)
+    assert result.gap.mean == pytest.approx(0.01352, abs=0.0008)
+    assert result.val_choice.mean == pytest.approx(0.5, abs=0.0008)
+    assert result.elsewhere is not None
+    assert result.elsewhere.mean == pytest.approx(0.01352, abs=0.0008)
+    assert result.test_choice.mean - result.val_choice.mean == pytest.approx(result.gap.mean)
+
+
+def test_optimism_of_one_seed_and_of_none():
+    one = pd.DataFrame({0: [0.5, 0.6]})
+    assert intervals.optimism(one, one).elsewhere is None
+    assert intervals.optimism(one, one).gap.mean == 0
+    with pytest.raises(ValueError, match="run the missing"):
+        intervals.optimism(one, pd.DataFrame({1: [0.5, 0.6]}))
