@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from study.ledger.read import LEDGER_NAME, LedgerError, StudyRecord, read_events
-from study.records import Event
+from study.records import Event, StudyEvent
 from study.tracking.mirror import StartAgain
 from study.tracking.mlflow_runs import STUDY, Point, Run, StudyRuns, fold_runs
 from study.tracking.mlflow_store import (
     TrackingError,
     artifact_root,
+    check_uri,
     client,
     has_tables,
     mlflow_errors,
     prepare,
     sqlite_path,
 )
+
+__all__ = ["Counts", "MlflowView", "TrackingError", "check_uri", "log_report", "prepare", "sync", "verify"]
 
 REPORT_NAME = "report.html"
 _BATCH = (800, 100, 100)  # metrics, parameters, tags in one call: MLflow takes 1,000 things, 100 of the latter two
@@ -55,12 +58,12 @@ class _Held:
 
 
 class MlflowView:
-    """The MLflow view of one ledger. Make it cheaply; MLflow is met at the first `apply`."""
+    """The MLflow view of the ledger in `folder`, in the experiment `study_name`. MLflow is met at the first `apply`."""
 
     name = "MLflow"
 
-    def __init__(self, tracking_uri: str, folder: Path) -> None:
-        self.uri, self.folder = tracking_uri, folder
+    def __init__(self, tracking_uri: str, study_name: str, folder: Path) -> None:
+        self.uri, self.study_name, self.folder = tracking_uri, study_name, folder
         self.counts = Counts()
         self._forget()
 
@@ -98,13 +101,6 @@ class MlflowView:
                 raise StartAgain(f"{error}; building it anew") from error
             raise
 
-    def log_report(self, path: Path) -> None:
-        """Keep the file at `path` with the study's run. For use when no mirror works on this view (before or after).
-
-        Raises: TrackingError, also where MLflow does not hold the study yet.
-        """
-        _log_report(self.uri, self.folder, path)
-
     def _write(self) -> None:
         fresh = self._client is None
         if fresh:
@@ -115,26 +111,28 @@ class MlflowView:
         if fresh:
             for key in [key for key in self._held if key not in self._runs.runs]:
                 self._remove(self._held.pop(key).run_id)
-        self._keep_files(self._runs.runs[STUDY])
+        self._keep_files(self._runs.runs[STUDY], fresh)
 
-    def _keep_files(self, run: Run) -> None:
-        """Log `run`'s files where MLflow lacks them; last, so that a broken artifact store costs nothing else."""
+    def _keep_files(self, run: Run, fresh: bool) -> None:
+        """Log the study file and an earlier report; last, so that a broken artifact store costs nothing else."""
+        run_id, report = self._held[run.key].run_id, self.folder / REPORT_NAME
         if run.files:
-            run_id = self._held[run.key].run_id
             there = {file.path for file in self._client.list_artifacts(run_id)}
             for name in [name for name in run.files if name not in there]:
                 self._client.log_text(run_id, run.files[name], name)
             run.files = {}
+        if fresh and report.exists():
+            self._client.log_artifact(run_id, str(report))
 
     def _connect(self) -> None:
         """Find or make the experiment, and the runs that an earlier view of this ledger left in it."""
         prepare(self.uri)
         mlflow = client(self.uri)
-        experiment = mlflow.get_experiment_by_name(self._runs.name)
+        experiment = mlflow.get_experiment_by_name(self.study_name)
         if experiment is None:
             database = sqlite_path(self.uri)
-            place = (artifact_root(database) / self._runs.name).as_uri() if database else None
-            self._experiment = mlflow.create_experiment(self._runs.name, artifact_location=place)
+            place = (artifact_root(database) / self.study_name).as_uri() if database else None
+            self._experiment = mlflow.create_experiment(self.study_name, artifact_location=place)
         else:
             self._experiment = experiment.experiment_id
             if experiment.lifecycle_stage == "deleted":
@@ -259,14 +257,12 @@ def sync(folder: Path, uri: str, *, driver_lives: bool = False) -> Counts:
     """
     prepare(uri)
     events = _events(folder)
-    view = MlflowView(uri, folder)
+    view = MlflowView(uri, _name(events), folder)
     view.fold(events, driver_lives=driver_lives)
     try:
         view.write()
     except StartAgain as error:
         raise TrackingError(f"{error}: somebody deletes what sync writes; run it again") from error
-    if (folder / REPORT_NAME).exists():
-        view.log_report(folder / REPORT_NAME)
     return view.counts
 
 
@@ -282,7 +278,7 @@ def verify(folder: Path, uri: str, *, driver_lives: bool = False) -> list[str]:
     with mlflow_errors(uri):
         experiment = mlflow.get_experiment_by_name(runs.name)
         if experiment is None or experiment.lifecycle_stage == "deleted":
-            return [f"MLflow has no experiment {runs.name!r}"]
+            return [f"MLflow has no experiment {runs.name}"]
         there: dict[str, list[Any]] = {}
         for run in find_runs(mlflow, experiment.experiment_id, runs.ledger_id):
             there.setdefault(run.data.tags.get("ledger_run", ""), []).append(run)
@@ -350,16 +346,28 @@ def _age(point: Point) -> tuple[int, int, float]:
     return point.step, point.at_ms, point.value
 
 
-def _log_report(uri: str, folder: Path, path: Path) -> None:
-    runs = fold_runs(_events(folder)[:1])
+def log_report(uri: str, study_name: str, path: Path) -> None:
+    """Keep the file at `path` with the study's run, the newest of that name.
+
+    Raises: ConfigError, TrackingError, also where MLflow does not hold the study yet.
+    """
     mlflow = client(uri)
     with mlflow_errors(uri):
-        experiment = mlflow.get_experiment_by_name(runs.name)
-        found = find_runs(mlflow, experiment.experiment_id, runs.ledger_id) if experiment else iter(())
-        run_id = next((run.info.run_id for run in found if run.data.tags.get("ledger_run") == STUDY), None)
-        if run_id is None:
-            raise TrackingError(f"MLflow at {uri} has no run of study {runs.name}; sync it first")
-        mlflow.log_artifact(run_id, str(path))
+        experiment = mlflow.get_experiment_by_name(study_name)
+        found = experiment and mlflow.search_runs(
+            [experiment.experiment_id],
+            f"tags.ledger_run = '{STUDY}'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        if not found:
+            raise TrackingError(f"MLflow at {uri} has no run of study {study_name}; sync it first")
+        mlflow.log_artifact(found[0].info.run_id, str(path))
+
+
+def _name(events: Sequence[Event]) -> str:
+    first = events[0]
+    return str(first.config["name"]) if isinstance(first, StudyEvent) else ""
 
 
 def _events(folder: Path) -> list[Event]:

@@ -151,11 +151,10 @@ class StudyRuns:
     def _driver(self, event: DriverEvent) -> None:
         run = self.runs[STUDY]
         match event.what:
-            case "opened":
+            case "opened" | "extended":
                 self.driver_died()
                 self._driven = True
                 run.set("RUNNING", "running")
-            case "extended":
                 before = flatten(self._config)
                 for path, value in flatten(event.config or {}).items():
                     if before.get(path) != value:  # a parameter never changes in MLflow, so the new value is a tag

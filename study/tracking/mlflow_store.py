@@ -79,7 +79,7 @@ def prepare(uri: str) -> None:
     if path is None:
         return
     try:
-        make_private(path.resolve().parent)
+        make_private(artifact_root(path))
         with FileLock(f"{path}.lock", mode=0o600), mlflow_errors(uri):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             quiet()
