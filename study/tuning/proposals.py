@@ -87,7 +87,7 @@ class Proposer:
     """
 
     def __init__(self, study_config: StudyConfig, record: StudyRecord) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._config = study_config
         self._proposed = 0
         self._trials = OptunaTrials(InMemoryStorage(), study_config)
