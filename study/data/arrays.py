@@ -55,7 +55,8 @@ def cached(cache_dir: Path, name: str, key: str, make: Callable[[], ClassImages]
 
 def _read(path: Path) -> ClassImages | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: np.load leaves a file open that turns out to be no zip archive.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             pixels, labels, names = file["pixels"], file["labels"], file["names"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -55,13 +55,13 @@ def _draw(config: Glyphs) -> ClassImages:
     kept = distinct_classes(images, config.max_similarity)
     drawn = images[kept].reshape(-1, SIDE, SIDE)
     return ClassImages(
-        pixels=_distorted(drawn, config.distortion, config.seed),
+        pixels=distorted(drawn, config.distortion, config.seed),
         labels=np.repeat(np.arange(len(kept), dtype=np.int64), len(FACES)),
         names=tuple(f"U+{ord(characters[index]):04X}" for index in kept),
     )
 
 
-def _distorted(drawn: npt.NDArray[np.uint8], config: AugmentConfig, seed: int) -> npt.NDArray[np.uint8]:
+def distorted(drawn: npt.NDArray[np.uint8], config: AugmentConfig, seed: int) -> npt.NDArray[np.uint8]:
     """(N, 32, 32) images, each distorted once, by draws of its own."""
     if isinstance(config, NoAugment):
         return drawn
