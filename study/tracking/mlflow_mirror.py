@@ -73,6 +73,7 @@ class MlflowView:
         self._client: Any = None
         self._experiment = ""
         self._held: dict[str, _Held] = {}
+        self._swept = False  # whether what was there beyond the ledger is gone
 
     def apply(self, record: StudyRecord, events: Sequence[Event]) -> None:  # noqa: ARG002 - events tell all it needs
         """Take in `events` as mirror.View says. Raises: TrackingError, StartAgain."""
@@ -102,18 +103,18 @@ class MlflowView:
             raise
 
     def _write(self) -> None:
-        fresh = self._client is None
-        if fresh:
+        if self._client is None:
             self._connect()
         for key in list(self._runs.changed):
             self._bring(self._runs.runs[key])
             del self._runs.changed[key]
-        if fresh:
+        if not self._swept:
             for key in [key for key in self._held if key not in self._runs.runs]:
                 self._remove(self._held.pop(key).run_id)
-        self._keep_files(self._runs.runs[STUDY], fresh)
+        self._keep_files(self._runs.runs[STUDY])
+        self._swept = True
 
-    def _keep_files(self, run: Run, fresh: bool) -> None:
+    def _keep_files(self, run: Run) -> None:
         """Log the study file and an earlier report; last, so that a broken artifact store costs nothing else."""
         run_id, report = self._held[run.key].run_id, self.folder / REPORT_NAME
         if run.files:
@@ -121,7 +122,7 @@ class MlflowView:
             for name in [name for name in run.files if name not in there]:
                 self._client.log_text(run_id, run.files[name], name)
             run.files = {}
-        if fresh and report.exists():
+        if not self._swept and report.exists():
             self._client.log_artifact(run_id, str(report))
 
     def _connect(self) -> None:
