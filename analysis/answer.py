@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from analysis.load import Study
 
 FEW_SEEDS = 5
+SPOKEN = 6  # configurations named in a sentence; the table marks them all
 
 
 class Answer(NamedTuple):
@@ -52,13 +53,15 @@ def answer(study: Study) -> Answer:
         kept = set(not_worse_than_best(seeds))
         best = [name for name in table["configuration"] if name in kept]
         leader = table.loc[best[0]]
-        words = _listed([_spoken(table, name) for name in best])
+        words = _listed([_spoken(table, name) for name in best[:SPOKEN]])
+        if len(best) > SPOKEN:
+            words = f"{', '.join(_spoken(table, name) for name in best[:SPOKEN])} and {len(best) - SPOKEN} more"
         alone = "Better than every other" if len(best) == 1 else "Not worse than the best"
         sentences.append(
             f"{alone} on {where} ({_seed_count(seeds)} seeds, {len(seeds)} configurations, simultaneous paired 95 % "
             f"comparison): {words}. Highest mean: {best[0]}, {_value(leader)}."
         )
-    sentences += _adacos_sentences(table, best)
+    sentences += _adacos_sentences(study, table, best)
     sentences += _test_sentences(study, table, best)
     return Answer(sentences, _warnings(study), best)
 
@@ -73,9 +76,11 @@ def chosen_on(study: Study) -> str:
     return "chosen on validation" if study.objective == "val_recall_at_1" else "chosen on test"
 
 
-def _adacos_sentences(table: pd.DataFrame, best: list[str]) -> list[str]:
+def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> list[str]:
     """Where AdaCos's closed-form scale stands among the constant scales, if several were tried."""
     scales = table[table["scale"].notna()]
+    if study.config.search is not None:
+        return _winners_and_adacos(scales)
     classes = table["train_classes"].unique()
     if scales["scale"].nunique() < 2:
         return []
@@ -105,6 +110,19 @@ def _adacos_sentences(table: pd.DataFrame, best: list[str]) -> list[str]:
         if best:
             sentences.append(f"AdaCos as its own loss ({row['configuration']}, {_percent(row['mean'])}) {verdict}.")
     return sentences
+
+
+def _winners_and_adacos(scales: pd.DataFrame) -> list[str]:
+    """Where AdaCos's scale stands to the winners' scales: they differ in more than the scale, so no more than that."""
+    winners = scales[~scales["baseline"]]
+    classes = winners["train_classes"].unique()
+    if len(classes) != 1:
+        return []
+    low, high = winners["scale"].min(), winners["scale"].max()
+    fixed = float(theory.adacos_fixed(float(classes[0])))
+    place = "below" if fixed < low else "above" if fixed > high else "within"
+    span = f"scales of {low:.3g} to {high:.3g}" if low < high else f"the scale {low:.3g}"
+    return [f"The confirmed winners have {span}; AdaCos's √2 ln(C−1) = {fixed:.2f} (C = {classes[0]}) lies {place}."]
 
 
 def _tested_near(scales: pd.DataFrame, fixed: float, below: bool) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.answer import Answer, answer, chosen_on, measured_on
+from analysis.figures import against, learning_curves, parallel, rungs, scale_curve, search, thesis_curve
 from analysis.figures import configurations as configurations_figure
-from analysis.figures import learning_curves, scale_curve, thesis_curve
 from analysis.page import Block, Figure, Page, Row, Section, Table, Text, slug
 from analysis.summary import configurations, epochs_cost
 
@@ -64,6 +64,7 @@ def study_sections(study: Study, said: Answer, prefix: str = "", name: str = "")
     """All of one study. prefix: before ids; name: before headings, where a page holds several studies."""
     sections = [_how_chosen(study, prefix)]
     sections += _result(study, prefix)
+    sections += _search(study, prefix)
     sections += _training(study, prefix)
     sections.append(_configurations(study, said, prefix))
     sections.append(_trials(study, prefix))
@@ -104,9 +105,9 @@ def _how_chosen(study: Study, prefix: str) -> Section:
     ]
     if study.config.search is None:
         blocks.append(
-            "'Not worse than the best' is a simultaneous paired comparison over seeds: a configuration stays in the "
-            "set unless its difference to the best is told from 0 at 95 % for all configurations together. With few "
-            "seeds the set is large because little can be told apart."
+            "'Not worse than the best' is a set: a configuration leaves it only if another one is shown to exceed it, "
+            "paired by seed (one-sided t, Bonferroni over the others), so that it holds the truly best one with at "
+            "least 95 %. With few seeds the set is large because little can be told apart."
         )
     else:
         search = study.config.search
@@ -132,7 +133,9 @@ def _result(study: Study, prefix: str) -> list[Section]:
     points = scale_curve.points(study)
     trials = study.trials
     on_curve: set[int] = set()
-    if scale_curve.applies(points):
+    # A search's winners lie where the sampler went: a curve through them would be no curve over the scale.
+    planned = study.config.search is None
+    if planned and scale_curve.applies(points):
         on_curve = set(points["number"])
         classes = trials["train_classes"].unique()
         one = int(classes[0]) if len(classes) == 1 else None
@@ -157,6 +160,22 @@ def _result(study: Study, prefix: str) -> list[Section]:
                 )
             )
         )
+    for path in against.numeric_paths(study) if planned else []:
+        if path == "loss.scale.value" and on_curve:
+            continue
+        along = against.points(study, path)
+        if along.empty:
+            continue
+        on_curve |= set(along["number"])
+        blocks.append(
+            Figure(
+                f"{prefix}against-{slug(path)}",
+                f"Recall@1 against {path}",
+                against.caption(along, path),
+                against.draw(along, path),
+                against.table(along),
+            )
+        )
     dots = configurations_figure.points(trials)
     if len(dots) and not set(dots["number"]) <= on_curve:
         blocks.append(
@@ -169,6 +188,27 @@ def _result(study: Study, prefix: str) -> list[Section]:
             )
         )
     return [Section(f"{prefix}result", "Result", blocks)] if blocks else []
+
+
+def _search(study: Study, prefix: str) -> list[Section]:
+    """What a search did: its history, whom the scheduler stopped, and Optuna's own plots."""
+    if study.config.search is None or (study.trials["phase"] != "search").all():
+        return []
+    tried = search.points(study)
+    blocks: list[Block] = [
+        Figure(f"{prefix}search-history", "The search's values in order", search.CAPTION, search.draw(tried), tried)
+    ]
+    if len(study.rungs):
+        decisions = rungs.points(study)
+        figure = rungs.draw(decisions, rungs.curves(study))
+        blocks.append(Figure(f"{prefix}rungs", "Stopped at rungs", rungs.caption(study), figure, decisions))
+    complete = parallel.points(tried)
+    if len(complete) > 1:
+        figure = parallel.draw(complete)
+        blocks.append(Figure(f"{prefix}parallel", "Parallel coordinates", parallel.CAPTION, figure, complete))
+    for name, title, words, figure in search.optuna_figures(study):
+        blocks.append(Figure(f"{prefix}{name}", title, words, figure))
+    return [Section(f"{prefix}search", "Search", blocks)]
 
 
 _CURVES = ("val_recall_at_1", "test_recall_at_1", "loss", "train_accuracy", "train_accuracy_running")

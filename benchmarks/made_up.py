@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any, Literal
 
+from search_spaces.load import parse_study
 from search_spaces.losses import AdaCos, adacos_fixed_scale, schedule_of
 from search_spaces.schedules import scale_at
 from search_spaces.study_config import StudyConfig
@@ -23,6 +25,7 @@ from study.records import (
     EpochResult,
     Event,
     Phase,
+    RungEvent,
     StartEvent,
     Status,
     StudyEvent,
@@ -64,6 +67,38 @@ def _scale(trial: TrialConfig, epochs_done: int) -> float:
     return adacos_fixed_scale(trial.split.train_classes) if isinstance(trial.loss, AdaCos) else 8.0
 
 
+def plan_config(name: str = "made-up", **fields: Any) -> StudyConfig:
+    """A small grid over constant scales; `fields` replace those of its study file."""
+    return parse_study({"trial": _TRIAL, "seeds": [0, 1], "vary": {"loss.scale.value": [5, 20]}, **fields}, name, name)
+
+
+def search_config(name: str = "made-up", **fields: Any) -> StudyConfig:
+    """A small search over scale and learning rate with ASHA, and its confirmation on fresh seeds."""
+    raw = {
+        "trial": {**_TRIAL, "epochs": 10},
+        "vary": {
+            "loss.scale.value": {"kind": "float", "low": 1, "high": 64, "log": True},
+            "optimizer.lr": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True},
+        },
+        "search": {"max_trials": 12, "scheduler": {"kind": "asha"}},
+        "confirm": {"best": 2, "seeds": [101, 102, 103]},
+    }
+    return parse_study({**raw, **fields}, name, name)
+
+
+_TRIAL: dict[str, Any] = {
+    "dataset": {"kind": "glyphs"},
+    "split": {"train_classes": 100, "val_classes": 50, "test_classes": 200},
+    "loss": {"kind": "normalized_softmax", "scale": {"kind": "constant", "value": 20}},
+    "epochs": 3,
+}
+
+
+def trial_fields(**fields: Any) -> dict[str, Any]:
+    """The common trial of `plan_config`, as a study file's values, with `fields` replaced."""
+    return {**_TRIAL, **fields}
+
+
 def study_event(config: StudyConfig) -> StudyEvent:
     """The first line of a ledger of `config`."""
     return StudyEvent(
@@ -77,7 +112,13 @@ def study_event(config: StudyConfig) -> StudyEvent:
 
 
 def trial_event(
-    number: int, name: str, trial: TrialConfig, seed: int, phase: Phase, values: dict[str, object]
+    number: int,
+    name: str,
+    trial: TrialConfig,
+    seed: int,
+    phase: Phase,
+    values: dict[str, object],
+    params: dict[str, object] | None = None,
 ) -> TrialEvent:
     """The line that says that a trial exists."""
     return TrialEvent.model_validate_json(
@@ -88,7 +129,7 @@ def trial_event(
                 "phase": phase,
                 "configuration": name,
                 "values": values,
-                "params": {},
+                "params": params or {},
                 "seed": seed,
                 "trial": json.loads(trial.model_dump_json(by_alias=True)),
             }
@@ -147,6 +188,74 @@ def write_plan(folder: Path, config: StudyConfig, make: Curve = curve) -> Path:
                     trial_event(number, name, trial, seed, Phase.PLAN, dict(values)),
                     *trial_lines(number, trial, seed, make),
                 )
+                number += 1
+        writer.append(DriverEvent(at=START + 1e6, what="closed", host="nowhere", pid=1, note="finished"))
+    return folder
+
+
+def write_search(folder: Path, config: StudyConfig, proposals: int, make: Curve = curve) -> Path:
+    """A search in `folder` over log-uniform scales, with ASHA's rungs at 1, 3, 9, ... epochs, and its confirm phase.
+
+    config: a search that varies loss.scale.value and optimizer.lr, with `confirm`.
+    """
+    assert config.search is not None
+    assert config.confirm is not None
+    random = Random(0)
+    with LedgerWriter(folder) as writer:
+        writer.append(study_event(config), DriverEvent(at=START, what="opened", host="nowhere", pid=1))
+        seen: dict[int, list[float]] = {}
+        finished: list[tuple[float, dict[str, object]]] = []
+        for number in range(proposals):
+            values: dict[str, object] = {
+                "loss.scale.value": round(math.exp(random.uniform(0, math.log(64))), 3),
+                "optimizer.lr": round(10 ** random.uniform(-4, -2), 6),
+            }
+            trial = config.trial_with(json.loads(json.dumps(values)))
+            name = f"s={values['loss.scale.value']:.4g}, lr={values['optimizer.lr']:.4g}"
+            writer.append(trial_event(number, name, trial, config.search.seed, Phase.SEARCH, values, params=values))
+            stopped, rungs = trial.epochs, []
+            rung = 1
+            while rung < trial.epochs:
+                value = make(trial, config.search.seed, rung)[trial.objective]
+                peers = seen.setdefault(rung, [])
+                cutoff = sorted(peers, reverse=True)[len(peers) // 3] if len(peers) >= 3 else None
+                peers.append(value)
+                stop = cutoff is not None and value < cutoff
+                decision: Literal["stop", "continue"] = "stop" if stop else "continue"
+                rungs.append(
+                    RungEvent(
+                        at=START + number,
+                        number=number,
+                        epochs_done=rung,
+                        value=value,
+                        cutoff=cutoff,
+                        decision=decision,
+                    )
+                )
+                if stop:
+                    stopped = rung
+                    break
+                rung *= 3
+            pruned = stopped < trial.epochs
+            lines = trial_lines(
+                number,
+                trial,
+                config.search.seed,
+                make,
+                epochs=stopped,
+                status=Status.PRUNED if pruned else Status.COMPLETE,
+                reason=f"below the best third at {stopped} epochs" if pruned else "",
+            )
+            writer.append(*lines[:-1], *rungs, lines[-1])
+            if not pruned:
+                finished.append((make(trial, config.search.seed, trial.epochs)[trial.objective], values))
+        number = proposals
+        for _, values in sorted(finished, key=lambda pair: pair[0], reverse=True)[: config.confirm.best]:
+            trial = config.trial_with(json.loads(json.dumps(values)))
+            name = f"s={values['loss.scale.value']:.4g}, lr={values['optimizer.lr']:.4g}"
+            for seed in config.confirm.seeds:
+                writer.append(trial_event(number, name, trial, seed, Phase.CONFIRM, values))
+                writer.append(*trial_lines(number, trial, seed, make))
                 number += 1
         writer.append(DriverEvent(at=START + 1e6, what="closed", host="nowhere", pid=1, note="finished"))
     return folder

@@ -1,35 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 import analysis
 from analysis.load import NoSuchStudy, find
-from benchmarks.made_up import START, curve, study_event, trial_event, trial_lines, write_plan
-from search_spaces.load import parse_study
-from search_spaces.study_config import StudyConfig
+from benchmarks.made_up import START, curve, plan_config, study_event, trial_event, trial_lines, write_plan
 from study.ledger.read import LedgerError
 from study.ledger.write import LedgerWriter
 from study.records import DriverEvent, Phase, RungEvent, Status
 
-TRIAL: dict[str, Any] = {
-    "dataset": {"kind": "glyphs"},
-    "split": {"train_classes": 100, "val_classes": 50, "test_classes": 200},
-    "loss": {"kind": "normalized_softmax", "scale": {"kind": "constant", "value": 20}},
-    "epochs": 3,
-}
-
-
-def a_study(**fields: Any) -> StudyConfig:
-    raw = {"trial": TRIAL, "seeds": [0, 1], "vary": {"loss.scale.value": [5, 20]}, **fields}
-    return parse_study(raw, "made-up", "test")
-
 
 def test_a_row_per_trial_with_its_value_and_its_varied_path(tmp_path: Path) -> None:
-    study = analysis.load(write_plan(tmp_path / "made-up", a_study()))
+    study = analysis.load(write_plan(tmp_path / "made-up", plan_config()))
     assert list(study.trials["loss.scale.value"]) == [5, 5, 20, 20]
     assert list(study.trials["seed"]) == [0, 1, 0, 1]
     config = study.trial_configs[0]
@@ -39,12 +24,12 @@ def test_a_row_per_trial_with_its_value_and_its_varied_path(tmp_path: Path) -> N
     )
     assert study.trials["test_value"][0] == pytest.approx(curve(config, 0, 3)["test_recall_at_1"])
     assert study.trials["wall_s"][0] == pytest.approx(3 * 0.6)
-    assert study.config == a_study()
+    assert study.config == plan_config()
     assert study.objective == "val_recall_at_1"
 
 
 def test_a_row_per_epoch_with_every_metric(tmp_path: Path) -> None:
-    study = analysis.load(write_plan(tmp_path / "made-up", a_study()))
+    study = analysis.load(write_plan(tmp_path / "made-up", plan_config()))
     assert len(study.epochs) == 12
     assert study.epochs["epochs_done"].tolist() == [1, 2, 3] * 4
     assert {"loss", "scale", "val_recall_at_1", "test_recall_at_8"} <= set(study.epochs)
@@ -52,7 +37,7 @@ def test_a_row_per_epoch_with_every_metric(tmp_path: Path) -> None:
 
 
 def test_a_restarted_trial_counts_the_later_line_and_metrics_may_differ_between_trials(tmp_path: Path) -> None:
-    config = a_study()
+    config = plan_config()
     trial = config.configurations()[0].trial
     with LedgerWriter(tmp_path / "s") as writer:
         writer.append(study_event(config), DriverEvent(at=START, what="opened", host="h", pid=1))
@@ -69,7 +54,7 @@ def test_a_restarted_trial_counts_the_later_line_and_metrics_may_differ_between_
 
 
 def test_inherited_epochs_are_counted_but_cost_nothing(tmp_path: Path) -> None:
-    config = a_study()
+    config = plan_config()
     trial = config.configurations()[0].trial
     with LedgerWriter(tmp_path / "s") as writer:
         writer.append(study_event(config), trial_event(0, "s=5", trial, 0, Phase.PLAN, {}))
@@ -80,7 +65,7 @@ def test_inherited_epochs_are_counted_but_cost_nothing(tmp_path: Path) -> None:
 
 
 def test_rungs_are_rows(tmp_path: Path) -> None:
-    config = a_study()
+    config = plan_config()
     trial = config.configurations()[0].trial
     with LedgerWriter(tmp_path / "s") as writer:
         writer.append(study_event(config), trial_event(0, "s=5", trial, 0, Phase.SEARCH, {}))
@@ -96,21 +81,21 @@ def test_a_mapping_that_varies_stands_as_json_text(tmp_path: Path) -> None:
         {"name": "constant", "loss.scale": {"kind": "constant", "value": 20}},
         {"name": "switch", "loss.scale": {"kind": "switch", "before": 20, "after": 5, "switch_epoch": 2}},
     ]
-    study = analysis.load(write_plan(tmp_path / "s", a_study(vary={}, cases=cases, seeds=[0])))
+    study = analysis.load(write_plan(tmp_path / "s", plan_config(vary={}, cases=cases, seeds=[0])))
     assert study.trials["loss.scale"][1] == '{"after":5,"before":20,"kind":"switch","switch_epoch":2}'
     assert study.trials["schedule_kind"].tolist() == ["constant", "switch"]
     assert study.trials["scale_last"].tolist() == [20.0, 5.0]
 
 
 def test_a_torn_last_line_is_read_up_to_it(tmp_path: Path) -> None:
-    folder = write_plan(tmp_path / "s", a_study())
+    folder = write_plan(tmp_path / "s", plan_config())
     ledger = folder / "ledger.jsonl"
     ledger.write_bytes(ledger.read_bytes()[:-20])
     assert len(analysis.load(folder).trials) == 4
 
 
 def test_an_unknown_schema_version_is_refused_in_one_line(tmp_path: Path) -> None:
-    event = study_event(a_study())
+    event = study_event(plan_config())
     with LedgerWriter(tmp_path / "s") as writer:
         writer.append(event.replace(schema_version=99))
     with pytest.raises(LedgerError, match=r"99.*update") as error:
@@ -119,7 +104,7 @@ def test_an_unknown_schema_version_is_refused_in_one_line(tmp_path: Path) -> Non
 
 
 def test_a_name_is_found_in_the_home_folder_and_a_wrong_one_suggests(tmp_path: Path) -> None:
-    folder = write_plan(tmp_path / "made-up", a_study())
+    folder = write_plan(tmp_path / "made-up", plan_config())
     assert find("made-up", tmp_path) == folder
     assert find(folder / "ledger.jsonl") == folder
     with pytest.raises(NoSuchStudy, match="did you mean made-up"):
@@ -131,6 +116,6 @@ def test_a_name_is_found_in_the_home_folder_and_a_wrong_one_suggests(tmp_path: P
 
 
 def test_home_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_plan(tmp_path / "made-up", a_study())
+    write_plan(tmp_path / "made-up", plan_config())
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
     assert analysis.load("made-up").name == "made-up"

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis import load
+from analysis.answer import answer
+from analysis.page import Figure, Page, Section, Table, render, slug
+from analysis.report import build, duration, write
+from analysis.summary import configurations, epochs_cost, seeds_table
+from benchmarks.made_up import (
+    curve,
+    plan_config,
+    search_config,
+    study_event,
+    trial_event,
+    trial_fields,
+    trial_lines,
+    write_plan,
+    write_search,
+)
+from search_spaces.trial_config import TrialConfig
+from study.ledger.write import LedgerWriter
+from study.records import Phase, Status
+
+SCALES = {"loss.scale.value": [1, 5, 20, 60]}
+
+
+def flat_curve(trial: TrialConfig, seed: int, epochs_done: int) -> dict[str, float]:
+    """Only the scale decides: s=20 is best by far, seeds differ by the same for all."""
+    metrics = curve(trial, seed, epochs_done)
+    best = 0.9 - abs(metrics["scale"] - 20) / 100 + 0.01 * seed + 1e-4 * ((seed * 7 + round(metrics["scale"])) % 3)
+    return {**metrics, "val_recall_at_1": best, "test_recall_at_1": best - 0.2}
+
+
+def test_the_answer_names_the_best_scales_and_where_adacos_stands(tmp_path: Path) -> None:
+    config = plan_config(vary=SCALES, seeds=[0, 1, 2, 3, 4])
+    said = answer(load(write_plan(tmp_path / "s", config, flat_curve)))
+    assert said.best == ["s=20"]
+    text = " ".join(said.sentences)
+    assert "Better than every other on validation classes (5 seeds, 4 configurations" in text
+    assert "√2 ln(C−1) = 6.50 (C = 100) lies below them (nearest tested scale 5" in text
+    assert "On test classes, which chose nothing, s=20 has 72.0 % (95 % interval" in text
+    assert said.warnings == []
+
+
+def test_one_seed_gives_no_ranking(tmp_path: Path) -> None:
+    said = answer(load(write_plan(tmp_path / "s", plan_config(vary=SCALES, seeds=[0]), flat_curve)))
+    assert said.best == []
+    assert "One seed each cannot tell configurations apart" in said.sentences[0]
+    assert "cannot be said from one seed" in said.sentences[1]
+    assert any("luck of the seed" in warning for warning in said.warnings)
+
+
+def test_chosen_on_test_is_said(tmp_path: Path) -> None:
+    split = {"train_classes": 100, "val_classes": 0, "test_classes": 200}
+    study = load(write_plan(tmp_path / "s", plan_config(trial=trial_fields(split=split))))
+    page, (said,) = build([study])
+    assert "chosen on test" in page.subtitle
+    assert said.warnings[0].startswith("Chosen on test")
+    assert "on test classes" in said.sentences[0]
+
+
+def test_unfinished_diverged_and_failed_trials_are_warned_of_and_count_in_no_mean(tmp_path: Path) -> None:
+    config = plan_config(seeds=[0, 1, 2])
+    (low, low_values, low_trial), (high, high_values, high_trial) = config.configurations()
+    with LedgerWriter(tmp_path / "s") as writer:
+        writer.append(study_event(config))
+        for seed in (0, 1):
+            writer.append(trial_event(seed, low, low_trial, seed, Phase.PLAN, dict(low_values)))
+            writer.append(*trial_lines(seed, low_trial, seed))
+        plan: list[tuple[int, Status, str]] = [
+            (2, Status.DIVERGED, "loss is not finite"),
+            (3, Status.FAILED, "RuntimeError"),
+            (4, Status.RUNNING, ""),
+        ]
+        for number, status, reason in plan:
+            writer.append(trial_event(number, high, high_trial, number, Phase.PLAN, dict(high_values)))
+            writer.append(*trial_lines(number, high_trial, number, epochs=1, status=status, reason=reason))
+    study = load(tmp_path / "s")
+    table = configurations(study)
+    high_row = table[table["configuration"] == "s=20"]
+    assert high_row[["n", "diverged", "failed", "unfinished"]].to_numpy().tolist() == [[0, 1, 1, 1]]
+    assert high_row["mean"].isna().all()
+    warnings = " ".join(answer(study).warnings)
+    for words in ("1 trial has not ended", "1 trial has diverged", "1 trial has failed", "Left out of the comparison"):
+        assert words in warnings
+    text = render(build([study])[0])
+    assert "loss is not finite" in text
+    assert "RuntimeError" in text
+
+
+def test_a_study_without_an_ended_trial_has_a_page(tmp_path: Path) -> None:
+    config = plan_config()
+    with LedgerWriter(tmp_path / "s") as writer:
+        writer.append(study_event(config))
+    study = load(tmp_path / "s")
+    assert answer(study).sentences == ["No trial is complete yet, so there is no answer yet."]
+    assert "no answer yet" in render(build([study])[0])
+    with LedgerWriter(tmp_path / "s") as writer:
+        name, values, trial = config.configurations()[0]
+        writer.append(trial_event(0, name, trial, 0, Phase.PLAN, dict(values)))
+        writer.append(*trial_lines(0, trial, 0, epochs=1, status=Status.RUNNING))
+    assert "1 trial has not ended yet" in render(build([load(tmp_path / "s")])[0])
+
+
+def test_a_search_keeps_its_best_value_apart_from_the_confirmed_mean(tmp_path: Path) -> None:
+    study = load(write_search(tmp_path / "s", search_config(), 12))
+    said = answer(study)
+    assert said.sentences[0].startswith("The search made 12 proposals (")
+    assert "flatters itself" in said.sentences[1]
+    assert set(configurations(study)["configuration"]) == set(
+        study.trials.loc[study.trials["phase"] == "confirm", "configuration"]
+    )
+    assert any("confirmed winners have" in sentence for sentence in said.sentences)
+
+
+def test_a_configuration_needs_two_seeds_to_be_compared(tmp_path: Path) -> None:
+    config = plan_config()
+    (low, low_values, low_trial), (high, high_values, high_trial) = config.configurations()
+    with LedgerWriter(tmp_path / "s") as writer:
+        writer.append(study_event(config))
+        for number, (name, values, trial, seed) in enumerate(
+            [(low, low_values, low_trial, 0), (low, low_values, low_trial, 1), (high, high_values, high_trial, 0)]
+        ):
+            writer.append(trial_event(number, name, trial, seed, Phase.PLAN, dict(values)))
+            writer.append(*trial_lines(number, trial, seed))
+    table, left_out = seeds_table(load(tmp_path / "s"))
+    assert list(table.index) == ["s=5"]
+    assert left_out == ["s=20"]
+
+
+def test_the_page_is_one_small_file_that_needs_no_network(tmp_path: Path) -> None:
+    study = load(write_plan(tmp_path / "s", plan_config(vary=SCALES, seeds=[0, 1, 2])))
+    write([study], tmp_path / "s" / "report.html")
+    text = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert len(text) < 8e6
+    ours = text.replace(text[text.index("<script>") : text.index("</script>")], "", 1)
+    assert not re.search(r"""(src|href)=["'](?!#)""", ours)
+    assert "://" not in re.sub(r"<pre>.*?</pre>", "", ours, flags=re.S)
+    ids = re.findall(r'\bid="([^"]+)"', ours)
+    assert len(ids) == len(set(ids))
+    for anchor in re.findall(r'href="#([^"]+)"', ours):
+        assert anchor in ids
+    for figure in re.findall(r'<script type="application/json">(.*?)</script>', ours, flags=re.S):
+        layout = json.loads(figure)["layout"]
+        assert layout["xaxis"]["title"]["text"]
+    names = {path.name for path in (tmp_path / "s" / "figures").iterdir()}
+    assert {"scale-curve.csv", "thesis-curve.csv", "learning-val-recall-at-1.csv", "trials.csv"} <= names
+    curve_csv = pd.read_csv(tmp_path / "s" / "figures" / "scale-curve.csv")
+    assert set(curve_csv["split"]) == {"validation", "test"}
+    assert (curve_csv["recall"] <= 1).all()
+
+
+def test_what_a_user_wrote_is_escaped_everywhere(tmp_path: Path) -> None:
+    nasty = "</script><img src=x onerror=alert(1)>"
+    cases: list[dict[str, Any]] = [{"name": nasty}, {"name": "b", "loss.scale.value": 5}]
+    config = plan_config(vary={}, cases=cases, question=nasty)
+    study = load(write_plan(tmp_path / "s", config))
+    text = render(build([study])[0])
+    assert nasty not in text
+    assert "<img" not in text[text.index("<body>") :]
+    for figure in re.findall(r'<script type="application/json">(.*?)</script>', text, flags=re.S):
+        assert "<img" not in json.dumps(json.loads(figure))
+
+
+def test_several_studies_share_a_page_without_sharing_ids(tmp_path: Path) -> None:
+    studies = [load(write_plan(tmp_path / name, plan_config(name))) for name in ("one", "two")]
+    answers = write(studies, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(answers) == 2
+    assert 'id="one-scale-curve"' in text
+    assert 'id="two-scale-curve"' in text
+    assert (tmp_path / "figures" / "two-trials.csv").exists()
+
+
+def test_a_missing_figure_leaves_a_gap_that_says_what_to_run() -> None:
+    gap = Figure("f", "Figure 9", "A caption.", missing="Not run yet: run thesis/x.yaml")
+    table = Table("t", "A table", ["a"], [["1 < 2"]])
+    text = render(Page("t", "", "", [], [], [Section("s", "S", [gap, table, "plain & simple"])]))
+    assert "Not run yet: run thesis/x.yaml" in text
+    assert "1 &lt; 2" in text
+    assert "plain &amp; simple" in text
+
+
+def test_shared_epochs_are_counted_as_saved(tmp_path: Path) -> None:
+    config = plan_config()
+    name, values, trial = config.configurations()[0]
+    with LedgerWriter(tmp_path / "s") as writer:
+        writer.append(study_event(config), trial_event(0, name, trial, 0, Phase.PLAN, dict(values)))
+        writer.append(*trial_lines(0, trial, 0, inherited=2))
+    study = load(tmp_path / "s")
+    assert epochs_cost(study) == {"trained": 1, "inherited": 2, "planned": 3, "wall_s": pytest.approx(0.6)}
+    assert "sharing saved 67 % of the epochs" in render(build([study])[0])
+
+
+def test_durations_are_words() -> None:
+    assert [duration(seconds) for seconds in (3, 600, 7200)] == ["3 s", "10 minutes", "2.0 hours"]
+    assert slug("Figure 4.5: <x>") == "figure-4-5-x"
