@@ -32,6 +32,8 @@ from study.training.process import autocast, prepare_process
 STATE_FORMAT = 1
 # Distorted together: a tenth of the calls that single batches need, yet the working set stays in the cache.
 _DISTORT_IMAGES = 256
+# torch's default, 65536, overflows in the first steps of these losses, and an overflow skips its step.
+_FLOAT16_LOSS_SCALE = 1024.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class Trainer:
         self.model = build_model(trial.model, channels, side, generator(seed, "model")).to(self._device)
         self.loss = build_loss(trial.loss, classes, trial.model.embedding_dim, generator(seed, "loss")).to(self._device)
         self._optimizer = build_optimizer(trial.optimizer, self.model, self.loss)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=trial.compute.precision == "float16")
+        self._scaler = torch.amp.GradScaler(
+            self._device.type, init_scale=_FLOAT16_LOSS_SCALE, enabled=trial.compute.precision == "float16"
+        )
         self._measurer = Measurer(trial, self._data, self.model, self.loss)
 
     def run_epoch(self) -> Measured:
