@@ -1,0 +1,32 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: study test test-all lint clean
+
+study: .venv/installed
+	$(BIN)/python -m study run search_spaces/examples/quickstart.yaml
+
+test: .venv/installed-test lint
+	$(BIN)/python -m pytest --durations=10
+
+test-all: .venv/installed-test
+	$(BIN)/python -m pytest -m slow --durations=20
+
+lint: .venv/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv
