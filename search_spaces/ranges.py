@@ -66,7 +66,7 @@ class Choice(Frozen):
 
     @property
     def labels(self) -> tuple[str | int | float | bool | None, ...]:
-        """What names each option to a person and to Optuna: the value itself, or a mapping's kind where it is unique."""
+        """What names each option to people and to Optuna: the value itself, or a mapping's kind where it is unique."""
         kinds = [option.get("kind") if isinstance(option, dict) else None for option in self.options]
         labels: list[str | int | float | bool | None] = []
         for option, kind in zip(self.options, kinds, strict=True):

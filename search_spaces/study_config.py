@@ -14,7 +14,12 @@ from search_spaces.trial_config import TrialConfig
 
 Seeds = Annotated[tuple[Index, ...], Field(min_length=1)]
 Values = dict[str, JsonValue]
-_SHORT_NAMES = {"loss.scale.value": "s", "loss.lambda": "lambda", "split.train_classes": "C", "model.embedding_dim": "D"}
+_SHORT_NAMES = {
+    "loss.scale.value": "s",
+    "loss.lambda": "lambda",
+    "split.train_classes": "C",
+    "model.embedding_dim": "D",
+}
 
 
 class Configuration(NamedTuple):
@@ -229,7 +234,9 @@ def _problems(study: StudyConfig) -> list[str]:
     if len(set(study.seeds)) != len(study.seeds):
         problems.append("seeds: a seed stands twice; its trials would be the same run, list each once")
     names = [case.name for case in study.cases]
-    problems += [f"cases: two are named {name!r}; rename one" for name in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"cases: two are named {name!r}; rename one" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     paths = list(study.vary)
     for case in study.cases:
         for path, other in itertools.product(study.vary, case.overrides):

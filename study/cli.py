@@ -154,8 +154,11 @@ def _run(
         outcome = run_session(study_config, source, options, resume=resume, watch=watch)
     again = f"python -m study resume {name}{_home_option(home)}"
     if outcome.mirror_error:
-        click.echo(f"MLflow's view is behind ({outcome.mirror_error}); complete it with "
-                   f"`python -m study sync {name}{_home_option(home)}`", err=True)
+        click.echo(
+            f"MLflow's view is behind ({outcome.mirror_error}); complete it with "
+            f"`python -m study sync {name}{_home_option(home)}`",
+            err=True,
+        )
     if outcome.stopped_by is not None:
         click.echo(f"stopped; go on with `{again}`")
         sys.exit(128 + outcome.stopped_by)
@@ -237,7 +240,9 @@ def verify(name: str, home: Path, tracking_uri: str | None) -> None:
 @main.command()
 @_NAME
 @_HOME
-@click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), help="Folder; by default STUDY's own.")
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path, file_okay=False), help="Folder; by default STUDY's own."
+)
 @_clean_errors
 def export(name: str, home: Path, target: Path | None) -> None:
     """Write STUDY's trials and epochs as parquet and CSV."""
@@ -267,5 +272,3 @@ def ui(home: Path, tracking_uri: str | None, port: int | None) -> None:
 def print_schema() -> None:
     """Print the JSON schema of a study file, for editors."""
     click.echo(json.dumps(schema(), indent=1))
-
-

@@ -100,9 +100,12 @@ def trial_table(record: StudyRecord, objective: str, rows: int | None = None) ->
     table = Table(box=None, pad_edge=False)
     for heading in ("trial", "configuration", "seed", "state", "epoch", objective):
         table.add_column(heading, justify="right" if heading in ("trial", "seed", "epoch", objective) else "left")
-    best = max((value for trial in record.trials.values() if (value := _value(trial, objective)) is not None), default=None)
+    best = max(
+        (value for trial in record.trials.values() if (value := _value(trial, objective)) is not None), default=None
+    )
     order = sorted(
-        record.trials.values(), key=lambda trial: (trial.status is not Status.RUNNING, trial.status is Status.WAITING, -trial.number)
+        record.trials.values(),
+        key=lambda trial: (trial.status is not Status.RUNNING, trial.status is Status.WAITING, -trial.number),
     )
     for trial in order if rows is None else order[:rows]:
         value = _value(trial, objective)

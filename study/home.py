@@ -40,5 +40,7 @@ class Home:
             return self.folder(name)
         names = self.names()
         close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}" if names else "none was run yet"
+        hint = (
+            f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}" if names else "none was run yet"
+        )
         raise ConfigError(f"{self.path}: no study {name!r}; {hint}")

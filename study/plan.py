@@ -37,13 +37,17 @@ def describe(study_config: StudyConfig, slots: int) -> list[str]:
         if study_config.confirm is not None:
             confirm = study_config.confirm
             count = (confirm.best + len(confirm.baselines)) * len(confirm.seeds)
-            lines.append(f"confirm: {count} trials (best {confirm.best} and {len(confirm.baselines)} baselines "
-                         f"x {len(confirm.seeds)} seeds), test classes for the first time")
+            lines.append(
+                f"confirm: {count} trials (best {confirm.best} and {len(confirm.baselines)} baselines "
+                f"x {len(confirm.seeds)} seeds), test classes for the first time"
+            )
             asked += count * trial.epochs
         lines.append(f"epochs: at most {asked}")
         seconds = _seconds(trial, asked) / slots
         lines.append("chosen on: validation")
-    lines.append(f"cost: about {_duration(seconds)} on {slots} workers of {trial.compute.threads} thread (small CNN, CPU)")
+    lines.append(
+        f"cost: about {_duration(seconds)} on {slots} workers of {trial.compute.threads} thread (small CNN, CPU)"
+    )
     return lines
 
 

@@ -1,15 +1,18 @@
-"""What a study writes down. Loads neither torch nor Ray: analysis, status and export read studies through these types."""
+"""What a study writes down. Loads neither torch nor Ray: analysis and export read studies through these types."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from search_spaces.base import Count, Frozen, Index
 
 SCHEMA_VERSION = 1
+
+# Words from an exception may hold half a surrogate pair (an undecodable file name), which no UTF-8 file can.
+Words = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode("utf-8"))]
 
 
 class Status(StrEnum):
@@ -87,7 +90,7 @@ class DriverEvent(Event):
     host: str
     pid: int
     config: dict[str, JsonValue] | None = None
-    note: str = ""
+    note: Words = ""
 
 
 class TrialEvent(Event):
@@ -95,7 +98,7 @@ class TrialEvent(Event):
 
     number: from 0, in order of the ledger. configuration: name for people; trials of one configuration differ in seed
     only. values: what differs from the common trial, by dotted path, resolved (no ranges). params: the sampler's own
-    names and values. trial: the whole TrialConfig. sampler_attrs: what the sampler must find again after a restart.
+    names and values. trial: the whole TrialConfig.
     """
 
     event: Literal["trial"] = "trial"
@@ -107,7 +110,6 @@ class TrialEvent(Event):
     seed: Index
     trial: dict[str, JsonValue]
     baseline: bool = False
-    sampler_attrs: dict[str, JsonValue] = {}
 
 
 class StartEvent(Event):
@@ -156,7 +158,7 @@ class EndEvent(Event):
     value: float | None
     value_last_5: float | None
     epochs_done: Index
-    reason: str = ""
+    reason: Words = ""
 
 
 LedgerEvent = Annotated[

@@ -8,10 +8,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 
-
 @dataclass(frozen=True)
 class Start:
-    """A trial may start: from the state after `epochs` epochs, which trial `from_trial` trained (None: from scratch)."""
+    """A trial may start from the state after `epochs` epochs, which trial `from_trial` trained (None: from scratch)."""
 
     number: int
     epochs: int

@@ -20,7 +20,7 @@ STORE_FORMAT = 1
 _SUFFIX = ".stage"
 
 
-class StageDamaged(Exception):  # noqa: N818 - names the state's condition, as StudyLocked does
+class StageDamaged(Exception):
     """A stored state is cut short, altered, or of another format. Names the file and what is wrong."""
 
 

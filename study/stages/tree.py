@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 from search_spaces.trial_config import TrialConfig
 from study.stages.key import Environment, prefix_keys
 

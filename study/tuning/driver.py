@@ -157,7 +157,9 @@ class Driver:
             return
         trial = self.record.trials[number]
         if not blameless and len(trial.starts) >= MAX_ATTEMPTS:
-            self._end(number, Status.FAILED, f"{error or 'its worker ended without a result'} ({len(trial.starts)} attempts)")
+            self._end(
+                number, Status.FAILED, f"{error or 'its worker ended without a result'} ({len(trial.starts)} attempts)"
+            )
             return
         self._let_go(number)
         self._wait(number)
@@ -222,13 +224,15 @@ class Driver:
 
     def _plan_params(self, name: str, values: Values) -> Params:
         params = point_params(self.config, {path: values[path] for path in self.config.vary})
-        case = next((case.name for case in self.config.cases if name == case.name or name.startswith(f"{case.name}, ")), None)
+        case = next(
+            (case.name for case in self.config.cases if name == case.name or name.startswith(f"{case.name}, ")), None
+        )
         return params if case is None else {**params, CASE: case}
 
     def _add(self, entries: Iterable[tuple[Phase, str, Values, Params, int, TrialConfig, bool]]) -> list[int]:
         """Make trials exist: recorded and durable in one write, then waiting."""
         number = len(self.record.trials)
-        events = []
+        events: list[TrialEvent] = []
         for phase, name, values, params, seed, trial, baseline in entries:
             events.append(
                 TrialEvent(
@@ -251,7 +255,7 @@ class Driver:
         return [event.number for event in events]
 
     def _begin(self, start: Start, ray_trial: str) -> Job | None:
-        """Start a trial: its inherited epochs are recorded and judged as if it had trained them. None: that ended it."""
+        """Start a trial; its inherited epochs are recorded and judged as if it had trained them. None: it ended so."""
         number = start.number
         trial = self.record.trials[number]
         self._running.add(number)
@@ -282,7 +286,12 @@ class Driver:
             self._end(number, Status.COMPLETE)
             return None
         return Job(
-            number=number, attempt=attempt, trial=trial.trial.trial, seed=trial.trial.seed, keys=keys, start=start.epochs
+            number=number,
+            attempt=attempt,
+            trial=trial.trial.trial,
+            seed=trial.trial.seed,
+            keys=keys,
+            start=start.epochs,
         )
 
     def _judge(self, number: int, epochs: int, result: EpochResult) -> bool:
@@ -311,7 +320,11 @@ class Driver:
             case "continue":
                 return True
             case "stop":
-                self._end(number, Status.PRUNED, f"ASHA stopped it at epoch {epochs}: {value:.4f} is below {verdict.cutoff:.4f}")
+                self._end(
+                    number,
+                    Status.PRUNED,
+                    f"ASHA stopped it at epoch {epochs}: {value:.4f} is below {verdict.cutoff:.4f}",
+                )
             case "pause":
                 self._let_go(number)
                 self._shelf.hold(number, epochs)
@@ -360,7 +373,7 @@ class Driver:
         return True
 
     def _settle(self) -> bool:
-        """With nothing left to propose: end what stayed paused, then confirm the winners; whether there is more to do."""
+        """With nothing left to propose: end what stayed paused, confirm the winners; whether there is more to do."""
         for number in [number for numbers in self._paused.values() for number in numbers]:
             epochs = self.record.trials[number].epochs_done
             self._end(number, Status.PRUNED, f"ASHA paused it at epoch {epochs}, and its turn never came")
@@ -428,4 +441,3 @@ def best_trials(record: StudyRecord, count: int) -> list[TrialRecord]:
         if trial.trial.phase is Phase.SEARCH and trial.status is Status.COMPLETE and trial.end is not None
     ]
     return sorted(done, key=lambda trial: (-(trial.end.value or 0.0) if trial.end else 0.0, trial.number))[:count]
-

@@ -72,7 +72,11 @@ class OptunaTrials:
             for step in sorted(values):
                 self.storage.set_trial_intermediate_value(self._ids[number], step, values[step])
             if state.is_finished():
-                value = [trial.end.value] if state == TrialState.COMPLETE and trial.end and trial.end.value is not None else None
+                value = (
+                    [trial.end.value]
+                    if state == TrialState.COMPLETE and trial.end and trial.end.value is not None
+                    else None
+                )
                 self.storage.set_trial_state_values(self._ids[number], state, value)
         self._steps[number] = max(values, default=self._steps.get(number, 0))
         if state.is_finished():
@@ -189,5 +193,7 @@ class OptunaJournal:
 
     def apply(self, record: StudyRecord, events: Sequence[Event]) -> None:
         """Bring the trials that `events` speak of up to what `record` says."""
-        for number in dict.fromkeys(number for event in events if (number := getattr(event, "number", None)) is not None):
+        for number in dict.fromkeys(
+            number for event in events if (number := getattr(event, "number", None)) is not None
+        ):
             self._trials.update(record.trials[number])

@@ -130,7 +130,7 @@ class _Desk:
             return otherwise
         try:
             return action()
-        except BaseException as error:  # noqa: BLE001 - Tune would wrap or log it; run_trials raises it as it is
+        except BaseException as error:
             self.error = error
             self.driver.stopping = True
             return otherwise

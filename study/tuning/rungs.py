@@ -62,7 +62,10 @@ class Rungs:
         else:
             rung.values[key] = value
             go_on = key in self._best(rung)
-            verdict = Verdict("continue" if go_on else "pause", min(rung.values[best] for best in self._best(rung)) if self._best(rung) else None)
+            verdict = Verdict(
+                "continue" if go_on else "pause",
+                min(rung.values[best] for best in self._best(rung)) if self._best(rung) else None,
+            )
             if go_on:
                 rung.promoted.add(key)
         rung.verdicts[key] = verdict

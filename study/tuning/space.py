@@ -60,6 +60,7 @@ def _filled(name: str, value: JsonValue, draw: Draw) -> JsonValue:
 
 def optuna_draw(trial: optuna.Trial) -> Draw:
     """Draws from an Optuna trial in progress."""
+
     def draw(name: str, distribution: BaseDistribution) -> Any:
         match distribution:
             case FloatDistribution():

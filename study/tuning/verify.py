@@ -36,7 +36,11 @@ def verify_optuna(folder: Path) -> list[str]:
             lines.append(f"trial {number}: not in Optuna's study")
         else:
             lines += [f"trial {number}: {difference}" for difference in _differences(trial, found.pop(number))]
-    return lines + [f"Optuna's study holds a trial {number} that the ledger does not" for number in found if number not in record.trials]
+    return lines + [
+        f"Optuna's study holds a trial {number} that the ledger does not"
+        for number in found
+        if number not in record.trials
+    ]
 
 
 def _differences(trial: TrialRecord, optuna_trial: FrozenTrial) -> list[str]:
@@ -48,7 +52,9 @@ def _differences(trial: TrialRecord, optuna_trial: FrozenTrial) -> list[str]:
         lines.append(f"value {trial.end.value} in the ledger, {optuna_trial.value} in Optuna")
     values = {n: event.result.metrics[trial.config.objective] for n, event in trial.epochs.items() if n > 0}
     if optuna_trial.intermediate_values != values:
-        lines.append(f"{len(values)} epochs in the ledger, {len(optuna_trial.intermediate_values)} equal or other in Optuna")
+        lines.append(
+            f"{len(values)} epochs in the ledger, {len(optuna_trial.intermediate_values)} equal or other in Optuna"
+        )
     if optuna_trial.params != trial.trial.params:
         lines.append(f"parameters {trial.trial.params} in the ledger, {optuna_trial.params} in Optuna")
     return lines

@@ -40,7 +40,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class EndReport:
-    """A trial ends here, for a reason that is not its last epoch. damaged: the state that it should have started from."""
+    """A trial ends before its last epoch. damaged: the state that it should have started from."""
 
     diverged: str = ""
     error: str = ""
@@ -63,9 +63,7 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
     trial = TrialConfig.model_validate_json(json.dumps(job.trial))
     store = None if workplace.stages_dir is None else StageStore(Path(workplace.stages_dir))
     try:
-        trainer = Trainer(
-            trial, job.seed, load_trial_data(trial, Path(workplace.data_dir), Path(workplace.cache_dir))
-        )
+        trainer = Trainer(trial, job.seed, load_trial_data(trial, Path(workplace.data_dir), Path(workplace.cache_dir)))
         if job.start:
             assert store is not None
             trainer.load_state(store.load(job.keys[job.start]))
@@ -81,7 +79,7 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
         yield EndReport(error=str(error), damaged=job.keys[job.start])
     except DataError as error:
         yield EndReport(error=str(error))
-    except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial, not the study
+    except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
         yield EndReport(error=f"{type(error).__name__}: {error} ({where})", details=traceback.format_exc())

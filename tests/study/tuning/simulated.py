@@ -96,9 +96,7 @@ class World:
             if ledger.record.study is None:
                 config = study_config.model_dump(mode="json", by_alias=True)
                 ledger.append(
-                    StudyEvent(
-                        at=self.now(), config=config, source="", versions={}, git_commit=None, machine={}
-                    ),
+                    StudyEvent(at=self.now(), config=config, source="", versions={}, git_commit=None, machine={}),
                     durable=True,
                 )
             ledger.append(DriverEvent(at=self.now(), what="opened", host="here", pid=1))
@@ -110,7 +108,7 @@ class World:
                     job = driver.next_job(f"ray{reports}")
                     if job is None:
                         break
-                    assert job.start == 0 or job.keys[job.start] in self.store.standing, "starts from a state that stands"
+                    assert job.start == 0 or job.keys[job.start] in self.store.standing
                     working.append((job, job.start))
                 if not working:
                     assert not driver.running

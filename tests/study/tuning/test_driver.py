@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from pathlib import Path
@@ -200,7 +201,9 @@ def test_an_invalid_proposal_is_a_failed_trial_with_its_reason(tmp_path: Path) -
     record = World(tmp_path).run(a_search(vary=vary, max_trials=8))
     failed = [trial for trial in record.trials.values() if trial.status is Status.FAILED]
     assert failed
-    assert all(trial.end and trial.end.reason.startswith("not a valid trial: loss.scale.switch_epoch") for trial in failed)
+    assert all(
+        trial.end and trial.end.reason.startswith("not a valid trial: loss.scale.switch_epoch") for trial in failed
+    )
 
 
 @pytest.mark.parametrize("kill_after", range(0, 40, 3))
@@ -213,10 +216,8 @@ def test_a_killed_study_resumes_to_the_same_end(tmp_path: Path, kind: str, kill_
     }[kind]
     whole = World(tmp_path / "whole").run(study, slots=1)
     world = World(tmp_path / "killed")
-    try:
+    with contextlib.suppress(Killed):
         world.run(study, slots=1, kill_after=kill_after)
-    except Killed:
-        pass
     record = world.run(study, slots=1)
     assert outcomes(record) == outcomes(whole)
     assert len(world.store.trained) == len(set(world.store.trained))
