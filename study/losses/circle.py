@@ -98,13 +98,11 @@ class CirclePairLoss(LossModule):
         if self.training:
             self._means.add(similarities, positive, negative)
         if self.whole_batch:
-            positive, negative, similarities = (
-                positive.triu().view(1, -1),
-                negative.triu().view(1, -1),
-                similarities.view(1, -1),
-            )
+            # One row of all pairs i < j.
+            similarities = similarities.view(1, -1)
+            positive, negative = positive.triu().view(1, -1), negative.triu().view(1, -1)
         else:
-            positive, negative, similarities = positive[usable], negative[usable], similarities[usable]
+            similarities, positive, negative = similarities[usable], positive[usable], negative[usable]
         raised = positive_logits(similarities, self.m, self.gamma, self.weighting).masked_fill(~positive, math.inf)
         lowered = negative_logits(similarities, self.m, self.gamma, self.weighting).masked_fill(~negative, -math.inf)
         return LossOutput(circle_loss(raised, lowered).mean())
@@ -119,7 +117,7 @@ class CircleClassLoss(ProxyLoss):
 
     With one s_p the loss is a cross-entropy on the logits. weight: (C, D). m, gamma, weighting: see positive_logits;
     without weighting this is CosFace with s = gamma and margin m.
-    Source: Sun et al. 2020 (Circle loss), Eq. (6) and section 3.3.
+    Source: Sun et al. 2020 (Circle loss), Eq. (6).
     """
 
     def __init__(self, weight: Tensor, *, m: float, gamma: float, weighting: bool) -> None:

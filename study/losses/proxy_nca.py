@@ -19,7 +19,7 @@ def proxy_nca(cosines: Tensor, labels: Tensor, sigma: float, with_target: bool) 
 
     Args: cosines (B, C); labels (B,) int64 in [0, C); sigma: inverse temperature, dimensionless.
     Returns: scalar, in nats.
-    Source: Movshovitz-Attias et al. 2017, Eq. (4); with_target from Teh et al. 2020 (ProxyNCA++), Eq. (6).
+    Source: Movshovitz-Attias et al. 2017 (Proxy-NCA); with_target from Teh et al. 2020 (ProxyNCA++).
     """
     logits = -sigma * (2 - 2 * cosines)
     if with_target:

@@ -14,7 +14,7 @@ class TrainedScale(nn.Module):
     Kept by projection after each step: a clamp in the formula would pass no gradient below the floor, and hold the
     scale there for good.
 
-    Source: Wang et al. 2017 (NormFace), section 3.3; initial value and floor from the authors' prototxt.
+    Source: Wang et al. 2017 (NormFace); initial value and floor from the authors' prototxt.
     """
 
     def __init__(self, initial: float, floor: float) -> None:

@@ -21,7 +21,7 @@ def soft_similarities(cosines: Tensor, gamma: float) -> Tensor:
     Args: cosines (B, K, C); gamma: temperature of the weights, dimensionless. Towards 0 the best proxy decides,
     towards infinity all count alike. The gradient flows through the weights too.
     Returns: (B, C), in [-1, 1].
-    Source: Qian et al. 2019, Eq. (6) and the text below it.
+    Source: Qian et al. 2019 (SoftTriple), the relaxed similarity; Sato 2021, 4.1.3.
     """
     weights = torch.softmax(cosines / gamma, dim=1)
     return (weights * cosines).sum(dim=1)
@@ -30,7 +30,8 @@ def soft_similarities(cosines: Tensor, gamma: float) -> Tensor:
 def hard_similarities(cosines: Tensor) -> Tensor:
     """Similarity (B, C) of each sample to the best proxy of each class; only that proxy gets a gradient.
 
-    Args: cosines (B, K, C). Source: Qian et al. 2019, HardTriple, Eq. (5).
+    Args: cosines (B, K, C).
+    Source: Qian et al. 2019 (SoftTriple), HardTriple.
     """
     return cosines.max(dim=1).values
 
@@ -41,7 +42,7 @@ def merging_regularizer(proxies: Tensor, pairs: Tensor, eps: float = ROOT_EPS) -
     Args: proxies (K, C, D), unit; pairs: flat indices into K x K of the pairs t < u, as `proxy_pairs(K)` gives them;
     eps keeps the root differentiable where two proxies have merged, which is what R is for.
     Returns: scalar in [0, 1]; 0 for K = 1.
-    Source: Qian et al. 2019, Eq. (9), with the eps of the authors' code. Sato 2021, 4.1.3 prints the sum over all
+    Source: Qian et al. 2019 (SoftTriple), the regularizer, with the eps of the authors' code. Sato 2021, 4.1.3 prints the sum over all
     ordered pairs, which would double R.
     """
     per_class, classes, _ = proxies.shape
@@ -76,7 +77,7 @@ class SoftTripleLoss(ScaledLoss):
     weight: (K, C, D), K first: the softmax over proxies is twice as fast over a middle dimension. gamma: see
     soft_similarities; `hard` does without it. delta: margin, in cosine. The loss's parts `ce` and `regularizer`
     (tau R) add up to it.
-    Source: Qian et al. 2019, Eq. (7) and (9).
+    Source: Qian et al. 2019 (SoftTriple); Sato 2021, 4.1.3.
     """
 
     pairs: Tensor

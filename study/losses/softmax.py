@@ -44,7 +44,7 @@ def normalized_softmax(cosines: Tensor, labels: Tensor, scale: float | Tensor) -
 
     Args: cosines (B, C); labels (B,) int64 in [0, C); scale: softmax scale s, dimensionless.
     Returns: scalar, in nats.
-    Source: Wang et al. 2017 (NormFace), Eq. (6).
+    Source: Wang et al. 2017 (NormFace); Sato 2021, 3.2.1.
     """
     return F.cross_entropy(scale * cosines, labels)
 

@@ -37,7 +37,7 @@ def mined(distances: Tensor, labels: Tensor, mining: Mining, margin: float) -> T
     its farthest positive and nearest negative, if it has both; the candidates are then these.
 
     Args: distances (B, B); labels (B,) int64. Memory grows with the batch's positive pairs times B.
-    Source: Schroff et al. 2015 (FaceNet), section 3.2; hard: Hermans et al. 2017, Eq. (5).
+    Source: Schroff et al. 2015 (FaceNet), section 3.2; hard: Hermans et al. 2017, 'batch hard'.
     """
     same = same_class(labels)
     positives, negatives = same & others(labels), ~same
@@ -61,7 +61,7 @@ class TripletLoss(LossModule):
 
     distance: Euclidean or squared Euclidean, of the normalized embeddings; margin: in that distance. A batch without a
     triplet has loss 0, with a graph. Nothing to train.
-    Source: Schroff et al. 2015 (FaceNet), Eq. (3), with squared distances; Sato 2021 takes Euclidean ones.
+    Source: Schroff et al. 2015 (FaceNet), section 3.1, with squared distances; Sato 2021 takes Euclidean ones.
     """
 
     def __init__(self, *, margin: float, distance: Distance, mining: Mining, average: Average) -> None:
