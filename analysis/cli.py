@@ -65,7 +65,6 @@ def report(studies: tuple[str, ...], home: Path, out: Path | None) -> None:
     loaded = [load(name, home) for name in dict.fromkeys(studies)]
     if out is None:
         out = (loaded[0].folder if len(loaded) == 1 else home) / "report.html"
-    out.parent.mkdir(parents=True, exist_ok=True)
     answers = reports.write(loaded, out)
     console = Console(highlight=False)
     for study, said in zip(loaded, answers, strict=True):
@@ -78,6 +77,22 @@ def report(studies: tuple[str, ...], home: Path, out: Path | None) -> None:
         for warning in said.warnings:
             console.print(f"  [yellow]![/yellow] {_plain(warning)}")
     click.echo(f"report: {out}")
+
+
+@main.command()
+@_home_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The page (default: demo/report.html at home)."
+)
+@_one_line_errors
+def demo(home: Path, out: Path | None) -> None:
+    """Write the page that needs no run: theory, and what the thesis printed."""
+    from analysis import demo as demos
+    from analysis.report import write_page
+
+    out = out or home / "demo" / "report.html"
+    write_page(demos.build(), out)
+    click.echo(f"page: {out}")
 
 
 def _plain(text: str) -> str:

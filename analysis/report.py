@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.answer import Answer, answer, chosen_on, measured_on
 from analysis.figures import against, learning_curves, parallel, rungs, scale_curve, search, thesis_curve
 from analysis.figures import configurations as configurations_figure
-from analysis.page import Block, Figure, Page, Row, Section, Table, Text, slug
+from analysis.page import Block, Figure, Page, Row, Section, Table, Text, render, slug, write_csvs
 from analysis.summary import configurations, epochs_cost
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ TABLE_ROWS = 300  # longer tables are cut on the page; the CSV has every row
 def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
     """The page of `studies`, and each one's answer."""
     answers = [answer(study) for study in studies]
-    foot = f"Written by scale-study {_version()} on {time.strftime('%Y-%m-%d %H:%M')}."
     if len(studies) == 1:
         study, said = studies[0], answers[0]
         page = Page(
@@ -35,7 +34,7 @@ def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
             answer=said.sentences,
             warnings=said.warnings,
             sections=study_sections(study, said),
-            foot=foot,
+            foot=foot(),
         )
         return page, answers
     sections = []
@@ -55,7 +54,7 @@ def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
             f"{study.name}: {line}" for study, said in zip(studies, answers, strict=True) for line in said.warnings
         ],
         sections=sections,
-        foot=foot,
+        foot=foot(),
     )
     return page, answers
 
@@ -372,22 +371,28 @@ def duration(seconds: float) -> str:
 
 def write(studies: list[Study], out: Path) -> list[Answer]:
     """Write the page to `out`, and CSV files to figures/ beside it. Returns each study's answer."""
-    from analysis import page as pages
-
     page, answers = build(studies)
     folder = out.parent / "figures"
-    pages.write_csvs(page, folder)
+    write_page(page, out)
     for study in studies:
         name = "trials.csv" if len(studies) == 1 else f"{slug(study.name)}-trials.csv"
         study.trials.to_csv(folder / name, index=False)
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(pages.render(page), encoding="utf-8")
-    part.replace(out)
     return answers
 
 
-def _version() -> str:
+def write_page(page: Page, out: Path) -> None:
+    """Write `page` to `out` in one move, and its figures' CSV files to figures/ beside it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_csvs(page, out.parent / "figures")
+    part = out.with_name(f".{out.name}.part")
+    part.write_text(render(page), encoding="utf-8")
+    part.replace(out)
+
+
+def foot() -> str:
+    """Who wrote the page, and when."""
     try:
-        return importlib.metadata.version("scale-study")
+        version = importlib.metadata.version("scale-study")
     except importlib.metadata.PackageNotFoundError:
-        return "from its source folder"
+        version = "from its source folder"
+    return f"Written by scale-study {version} on {time.strftime('%Y-%m-%d %H:%M')}."
