@@ -142,12 +142,17 @@ class Confirm(Frozen):
 
 
 def _lists_are_choices(data: Any) -> Any:
+    """A bare list is a choice. Lists become tuples: what a validator returns counts as Python, not as JSON."""
     if not isinstance(data, dict):
         return data
-    return {
-        path: {"kind": "choice", "options": tuple(span)} if isinstance(span, list) else span
-        for path, span in data.items()
-    }
+    spans: dict[str, Any] = {}
+    for path, span in data.items():
+        options = span.get("options") if isinstance(span, dict) else span
+        if isinstance(options, list):
+            spans[path] = {**(span if isinstance(span, dict) else {"kind": "choice"}), "options": tuple(options)}
+        else:
+            spans[path] = span
+    return spans
 
 
 class StudyConfig(Frozen):
