@@ -10,12 +10,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from study.ledger.read import LedgerError
 from study.ledger.write import write_atomic
 
 _PATIENCE_S = 1.0  # between taking the lock and writing driver.json the file still names the owner before, or nobody
 
 
-class StudyLocked(Exception):  # noqa: N818 - a state, not a fault
+class StudyLocked(Exception):
     """Another driver runs this study. Names its host, process and since when."""
 
 
@@ -23,7 +24,7 @@ class DriverLock:
     """Held while a driver runs a study. Use as a context manager.
 
     The lock is the system's own (flock), so a dead owner's is free at once; who holds it stands in driver.json.
-    Raises on entering: StudyLocked.
+    Raises on entering: StudyLocked; LedgerError where the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +39,11 @@ class DriverLock:
                 f"{self._owner.parent}: {self._describe_owner()} runs this study; wait for it or stop it"
             ) from error
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        write_atomic(self._owner, json.dumps(mine).encode())
+        try:
+            write_atomic(self._owner, json.dumps(mine).encode())
+        except OSError as error:
+            self._lock.release()
+            raise LedgerError(f"{self._owner}: cannot be written ({error.strerror}); make room, then resume") from error
         return self
 
     def __exit__(self, *exc: object) -> None:

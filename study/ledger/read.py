@@ -177,7 +177,7 @@ class StudyRecord:
 
     def apply(self, event: Event) -> None:
         """Add one event. seconds_driven: wall-clock seconds between events of one driver, summed over drivers."""
-        if not (isinstance(event, StudyEvent) or (isinstance(event, DriverEvent) and event.what == "opened")):
+        if not (isinstance(event, StudyEvent) or (isinstance(event, DriverEvent) and event.what != "closed")):
             self.seconds_driven += max(0.0, event.at - self.last_at)
         self.last_at = event.at
         match event:

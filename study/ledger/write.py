@@ -24,7 +24,6 @@ class LedgerWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        make_private(folder)
         self.folder = folder
         self.path = folder / LEDGER_NAME
         self.record = StudyRecord()
@@ -33,14 +32,17 @@ class LedgerWriter:
             for line in read_lines(self.path):
                 self.record.apply(line.event)
                 self._checksum, self._end = line.checksum, line.end
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.ftruncate(self._file, self._end)
-        os.lseek(self._file, self._end, os.SEEK_SET)
-        os.fsync(self._file)
-        _sync_folder(folder)
+        try:
+            make_private(folder)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            self._cut_back()
+            os.fsync(self._file)
+            _sync_folder(folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def append(self, *events: Event, durable: bool = False) -> None:
-        """Write `events`. durable: they survive a power cut once this returns (fsync)."""
+        """Write `events`. durable: they survive a power cut once this returns (fsync). Raises: LedgerError."""
         data, checksum = b"", self._checksum
         for event in events:
             line, checksum = encode(event, checksum)
@@ -52,11 +54,8 @@ class LedgerWriter:
             if durable:
                 os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, self._end)
-            os.lseek(self._file, self._end, os.SEEK_SET)
-            raise LedgerError(
-                f"{self.path}: cannot be written ({error.strerror}); make room, then resume the study"
-            ) from error
+            self._cut_back()
+            raise self._unwritable(error) from error
         self._checksum = checksum
         self._end += len(data)
         for event in events:
@@ -77,11 +76,23 @@ class LedgerWriter:
         return ArrayFile(path=path, sha256=hashlib.sha256(data).hexdigest(), names=tuple(arrays))
 
     def close(self) -> None:
-        """Make everything durable and let go of the file."""
+        """Make everything durable and let go of the file. Raises: LedgerError."""
         if self._file >= 0:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            try:
+                os.fsync(file)
+            except OSError as error:
+                raise self._unwritable(error) from error
+            finally:
+                os.close(file)
+
+    def _cut_back(self) -> None:
+        """Let the file end with its last whole line."""
+        os.ftruncate(self._file, self._end)
+        os.lseek(self._file, self._end, os.SEEK_SET)
+
+    def _unwritable(self, error: OSError) -> LedgerError:
+        return LedgerError(f"{self.path}: cannot be written ({error.strerror}); make room, then resume the study")
 
     def __enter__(self) -> Self:
         return self

@@ -32,7 +32,7 @@ class View(Protocol):
         ...
 
 
-class StartAgain(Exception):  # noqa: N818 - a request, not a fault
+class StartAgain(Exception):
     """A view has forgotten everything and wants the ledger from its first line."""
 
 

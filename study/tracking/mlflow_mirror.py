@@ -75,7 +75,7 @@ class MlflowView:
         self._held: dict[str, _Held] = {}
         self._swept = False  # whether what was there beyond the ledger is gone
 
-    def apply(self, record: StudyRecord, events: Sequence[Event]) -> None:  # noqa: ARG002 - events tell all it needs
+    def apply(self, record: StudyRecord, events: Sequence[Event]) -> None:
         """Take in `events` as mirror.View says. Raises: TrackingError, StartAgain."""
         self.fold(events[self._folded :])
         self.write()

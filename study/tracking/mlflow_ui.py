@@ -109,9 +109,9 @@ def _await(process: subprocess.Popen[bytes], url: str, uri: str, log: IO[bytes])
     deadline = time.monotonic() + _START_S
     while not _healthy(url):
         if process.poll() is not None:
-            raise TrackingError(
-                f"MLflow's server ended with exit code {process.returncode} before it answered at {url}"
-            )
+            log.seek(0)
+            said = (log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise TrackingError(f"MLflow's server ended (exit code {process.returncode}) before it answered: {said}")
         if time.monotonic() > deadline:
             raise TrackingError(f"MLflow's server did not answer at {url} within {_START_S:.0f} s")
         time.sleep(0.2)
