@@ -46,7 +46,6 @@ class AdaCosFixedLoss(ProxyLoss):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         cosine = cosines(embeddings, self.weight)
         return LossOutput(normalized_softmax(cosine, labels, self.fixed_scale), similarities=cosine.detach())
 
@@ -59,8 +58,8 @@ class AdaCosDynamicLoss(ProxyLoss):
     The recursion runs away when some non-target cosine stays above cos(min(pi/4, median angle)), most of all in few
     dimensions. It may come back, so only this is said to have diverged: a scale that is not finite, not above 0, or
     above 100 times where it started. There a gap of 0.01 in cosine weighs as much as a perfect fit against an
-    orthogonal class did at the start. Of 25 small runs in 2 to 8 dimensions the five that stayed below 45 times settled,
-    and the twenty that passed 100 times all went on beyond 1000.
+    orthogonal class did at the start. Of 25 small runs in 2 to 8 dimensions the five that stayed below 45 times
+    settled, and the twenty that passed 100 times all went on beyond 1000.
     """
 
     scale: Tensor
@@ -76,7 +75,6 @@ class AdaCosDynamicLoss(ProxyLoss):
 
         Raises: Diverged if the scale leaves (0, 100 sqrt(2) ln(C-1)].
         """
-        del scale
         cosine = cosines(embeddings, self.weight)
         if self.training:
             self._update(cosine.detach(), labels)

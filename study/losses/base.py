@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 
-class Diverged(Exception):  # noqa: N818 - the state's own name, as in records.Status
+class Diverged(Exception):
     """Training cannot go on: a loss, scale, weight or metric is not finite, or AdaCos's scale ran away. Says why."""
 
 
@@ -39,7 +39,6 @@ class LossModule(nn.Module, ABC):
 
     def similarities(self, embeddings: Tensor) -> Tensor | None:
         """(B, C) values whose arg max is the predicted class, before scale and margin; None for pair losses."""
-        del embeddings
         return None
 
     def proxies(self) -> Tensor | None:

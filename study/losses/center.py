@@ -79,7 +79,6 @@ class CenterLoss(LinearClassifier):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         logits = self.logits(embeddings)
         ce = F.cross_entropy(logits, labels)
         center = self.lambda_ * center_loss(embeddings, labels, self.centers) / len(labels)

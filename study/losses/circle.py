@@ -85,7 +85,6 @@ class CirclePairLoss(LossModule):
 
         Raises: ValueError if no anchor has both.
         """
-        del scale
         similarities = pair_cosines(embeddings)
         same = same_class(labels)
         positive, negative = same & others(labels), ~same
@@ -127,7 +126,6 @@ class CircleClassLoss(ProxyLoss):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         cosine = cosines(embeddings, self.weight)
         target = labels[:, None]
         own = positive_logits(cosine.gather(1, target), self.m, self.gamma, self.weighting)

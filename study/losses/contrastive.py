@@ -46,5 +46,4 @@ class ContrastiveLoss(LossModule):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         return LossOutput(contrastive(embeddings, labels, self.margin, self.form))

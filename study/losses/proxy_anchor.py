@@ -39,7 +39,6 @@ class ProxyAnchorLoss(ProxyLoss):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         cosine = cosines(embeddings, self.weight)
         return LossOutput(proxy_anchor(cosine, labels, self.alpha, self.delta), similarities=cosine.detach())
 

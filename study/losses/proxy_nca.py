@@ -37,6 +37,5 @@ class ProxyNcaLoss(ProxyLoss):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         cosine = cosines(embeddings, self.weight)
         return LossOutput(proxy_nca(cosine, labels, self.sigma, self.with_target), similarities=cosine.detach())

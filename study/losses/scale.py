@@ -48,7 +48,6 @@ class ScaledLoss(ProxyLoss):
 
     def after_step(self, embeddings: Tensor, labels: Tensor) -> None:
         """Keep a trained scale at or above its floor."""
-        del embeddings, labels
         if self.trained_scale is not None:
             self.trained_scale.project()
 

@@ -42,8 +42,8 @@ def merging_regularizer(proxies: Tensor, pairs: Tensor, eps: float = ROOT_EPS) -
     Args: proxies (K, C, D), unit; pairs: flat indices into K x K of the pairs t < u, as `proxy_pairs(K)` gives them;
     eps keeps the root differentiable where two proxies have merged, which is what R is for.
     Returns: scalar in [0, 1]; 0 for K = 1.
-    Source: Qian et al. 2019 (SoftTriple), the regularizer, with the eps of the authors' code. Sato 2021, 4.1.3 prints the sum over all
-    ordered pairs, which would double R.
+    Source: Qian et al. 2019 (SoftTriple), the regularizer, with the eps of the authors' code. Sato 2021, 4.1.3 prints
+    the sum over all ordered pairs, which would double R.
     """
     per_class, classes, _ = proxies.shape
     if per_class == 1:

@@ -34,7 +34,6 @@ class SoftmaxLoss(LinearClassifier):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         logits = self.logits(embeddings)
         return LossOutput(F.cross_entropy(logits, labels), similarities=logits.detach())
 

@@ -83,7 +83,6 @@ class TripletLoss(LossModule):
 
     def forward(self, embeddings: Tensor, labels: Tensor, scale: float | None = None) -> LossOutput:
         """The loss of one batch; see LossModule."""
-        del scale
         triplets = mined(self._distances(embeddings), labels, self.mining, self.margin)
         losses = (triplets.positive - triplets.negative + self.margin).clamp_min(0)
         active = torch.count_nonzero(losses)
