@@ -16,7 +16,7 @@ from study.data.arrays import ClassImages, DataError, cached
 from study.data.augment import distort
 from study.data.draws import generator
 
-VERSION = 1
+VERSION = 2
 FACES = tuple(
     f"DejaVu{family}{style}.ttf"
     for family, styles in {
