@@ -20,6 +20,7 @@ from analysis.runs import Condition, Setting
 
 NEAR_DEGREES = 0.5  # half-points as near as this make no order
 NAN = float("nan")
+SOFTMAX_LOSSES = ("soft_triple", "normalized_softmax", "arcface", "cosface")
 LEVEL = 0.05
 POINT = 0.01
 RECALL = "test_recall_at_1"
@@ -169,7 +170,7 @@ def _constants(part: pd.DataFrame) -> list[Condition]:
 def _best_scale(setting: Setting, part: pd.DataFrame) -> Iterator[Confronted]:
     constants = _constants(part)
     epochs_done = _last_common_epoch(part, constants)
-    if len(constants) < 3 or setting.classes < 3:
+    if len(constants) < 3 or setting.classes < 3 or setting.loss_kind not in SOFTMAX_LOSSES:
         return
     predicted = theory.adacos_fixed(float(setting.classes))
     for metric in ("val_recall_at_1", RECALL):
@@ -224,7 +225,7 @@ def _dynamic(setting: Setting, part: pd.DataFrame) -> Iterator[Confronted]:
 
 def _bound(setting: Setting, part: pd.DataFrame) -> Iterator[Confronted]:
     metric = "loss_ce" if setting.loss_kind == "soft_triple" else "loss"
-    if setting.loss_kind not in ("soft_triple", "normalized_softmax", "arcface", "cosface") or metric not in part:
+    if setting.loss_kind not in SOFTMAX_LOSSES or metric not in part:
         return
     ratios: dict[float, np.ndarray] = {}
     for condition in _constants(part):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, assert_never
 import pandas as pd
 
 from analysis.load import Study
-from search_spaces.losses import AdaCos, ArcFace, CosFace, LossConfig, SoftTriple, schedule_of
+from search_spaces.losses import AdaCos, ArcFace, CosFace, LossConfig, ProxyAnchor, SoftTriple, schedule_of
 from search_spaces.schedules import (
     ConstantScale,
     LearnedScale,
@@ -49,7 +49,7 @@ class Condition(NamedTuple):
 
     schedule: constant, linear, switch, quadratic (from the end of the first phase), linear_from_start,
     quadratic_from_start; also steps, learned, adacos_fixed, adacos_dynamic, none.
-    start, end: scale at its beginning and end; nan where the loss sets it itself.
+    start, end: scale at its beginning and end (Proxy Anchor's is alpha); nan where the loss sets it itself or has none.
     """
 
     schedule: str
@@ -79,6 +79,8 @@ class Setting(NamedTuple):
 
 def condition_of(loss: LossConfig, epochs: int) -> tuple[Condition, int | None]:
     """The condition of a trial of `epochs`, and the length in epochs of its first phase (None: it does not say)."""
+    if isinstance(loss, ProxyAnchor):
+        return Condition("constant", loss.alpha, loss.alpha), None
     match schedule_of(loss):
         case ConstantScale(value=value):
             return Condition("constant", value, value), None
@@ -102,7 +104,7 @@ def of_studies(studies: Iterable[Study]) -> pd.DataFrame:
     """One row a trial: study, number, configuration, seed, status, epochs_planned, the fields of Setting and Condition.
 
     phase: length in epochs of the first phase, the thesis's 50. margin: the loss's, in cosine (cosface, SoftTriple's
-    delta) or radians (arcface), 0 without one. proxies_per_class: 1 unless SoftTriple.
+    and Proxy Anchor's delta) or radians (arcface), 0 without one. proxies_per_class: 1 unless SoftTriple.
     A study without an additional phase gets half its longest trial as phase, as the thesis compares at 50 and 100.
     """
     rows: list[dict[str, Any]] = []
@@ -148,10 +150,11 @@ def _described(config: TrialConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "proxies_per_class": config.loss.proxies_per_class if isinstance(config.loss, SoftTriple) else 1,
         **condition._asdict(),
     }
+    own = _OWN_COLUMNS | ({"loss.alpha"} if isinstance(config.loss, ProxyAnchor) else set())
     rest = {
         path: value
         for path, value in _flat(config.model_dump(mode="json", by_alias=True))
-        if path not in _OWN_COLUMNS and not path.startswith(_NOT_OF_THE_SETTING)
+        if path not in own and not path.startswith(_NOT_OF_THE_SETTING)
     }
     return row, rest
 
@@ -162,7 +165,7 @@ def _margin(loss: LossConfig) -> float:
             return loss.margin_rad
         case CosFace():
             return loss.margin
-        case SoftTriple():
+        case SoftTriple() | ProxyAnchor():
             return loss.delta
         case _:
             return 0.0

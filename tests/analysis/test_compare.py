@@ -164,9 +164,14 @@ def test_angles_rise_with_the_half_point(made_up: MakeUp, fall: float, verdict: 
 
 # Differences -------------------------------------------------------------------------------------------------------
 
+SOME = (
+    *(("constant", s, s) for s in (5, 10, 20)),
+    *((schedule, 20, 5) for schedule in ("linear", "switch", "linear_from_start")),
+)
+
 
 def test_a_decay_is_compared_with_four_controls_at_equal_epochs(made_up: MakeUp) -> None:
-    table = differences(made_up(recalls(best=10.0)))
+    table = differences(made_up(recalls(best=10.0), SOME))
     rows = table[(table["condition"] == "linear 20 to 5") & (table["epochs_done"] == 20)].set_index("against")
     assert list(rows.index) == [
         "its own start",
@@ -185,7 +190,7 @@ def test_a_decay_is_compared_with_four_controls_at_equal_epochs(made_up: MakeUp)
 
 
 def test_schedules_from_the_start_are_compared_with_the_additional_one(made_up: MakeUp) -> None:
-    table = differences(made_up(recalls()))
+    table = differences(made_up(recalls(), SOME))
     rows = table[table["condition"] == "linear from start 20 to 5"]
     assert "linear after the first phase" in set(rows["against"])
     assert "its own start" not in set(rows["against"])
