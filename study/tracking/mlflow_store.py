@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from search_spaces.load import ConfigError
 from study.ledger.write import make_private
@@ -29,6 +29,7 @@ _SETTINGS = {
     # With a pool, a connection would outlive the deletion of its database and write to nowhere.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
+_PATIENCE_S = 120
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql")
 
 
@@ -80,7 +81,7 @@ def prepare(uri: str) -> None:
         return
     try:
         make_private(artifact_root(path))
-        with FileLock(f"{path}.lock", mode=0o600), mlflow_errors(uri):
+        with FileLock(f"{path}.lock", timeout=_PATIENCE_S, mode=0o600), mlflow_errors(uri):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             quiet()
             from mlflow.exceptions import MlflowException
@@ -92,6 +93,8 @@ def prepare(uri: str) -> None:
                 if "out-of-date" not in str(error):
                     raise
                 _migrate(uri, path)
+    except Timeout as error:
+        raise TrackingError(f"{path}: another process has been preparing it for {_PATIENCE_S} s; end it") from error
     except OSError as error:
         raise TrackingError(f"{path}: cannot be created ({error.strerror}); give another place") from error
 

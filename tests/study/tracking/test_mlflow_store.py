@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from search_spaces.load import ConfigError
+from study.tracking.mlflow_store import TrackingError, check_uri, has_tables, prepare, sqlite_path
+
+ROOT = Path(__file__).parents[3]
+PASSWORD = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:///studies/mlflow.db",
+        "sqlite:////home/me/mlflow.db",
+        "http://127.0.0.1:5000",
+        "https://mlflow.example/path",
+        "postgresql://me@database/mlflow",
+        "postgresql+psycopg2://me@database:5432/mlflow?sslmode=require",
+    ],
+)
+def test_a_uri_without_a_secret_is_taken(uri: str) -> None:
+    assert check_uri(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"postgresql://me:{PASSWORD}@database/mlflow",
+        "postgresql://me:@database/mlflow",
+        f"postgresql+psycopg2://database/mlflow?user=me&password={PASSWORD}",
+        f"http://me:{PASSWORD}@127.0.0.1:5000",
+        f"https://{PASSWORD}@mlflow.example",
+        f"mysql+pymysql://me:{PASSWORD}@database/mlflow",
+        f"https://mlflow.example/?access_token={PASSWORD}",
+    ],
+)
+def test_a_uri_with_a_password_is_refused_in_one_line_that_does_not_repeat_it(uri: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_uri(uri, "MLFLOW_TRACKING_URI")
+    text = str(caught.value)
+    assert text.startswith("MLFLOW_TRACKING_URI: holds a password")
+    assert PASSWORD not in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "mlruns", "file:///tmp/mlruns", "databricks", "sqlite://", "sqlite:///", "sqlite://host/x.db"]
+)
+def test_what_is_no_store_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--tracking-uri: "):
+        check_uri(uri)
+
+
+def test_an_sqlite_uri_names_its_file() -> None:
+    assert sqlite_path("sqlite:////tmp/a%20b.db") == Path("/tmp/a b.db")
+    assert sqlite_path("http://127.0.0.1") is None
+
+
+def test_importing_tracking_imports_neither_mlflow_nor_pandas() -> None:
+    modules = ["mirror", "mlflow_mirror", "mlflow_store", "mlflow_ui", "export", "flatten", "mlflow_runs"]
+    program = "; ".join(f"import study.tracking.{name}" for name in modules)
+    program += "; import sys; print([name for name in ('mlflow', 'pandas', 'scipy', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_database_and_its_folder_are_private(prepared_database: Path) -> None:
+    assert has_tables(prepared_database)
+    assert stat.S_IMODE(prepared_database.stat().st_mode) == 0o600
+    assert stat.S_IMODE((prepared_database.parent / "mlartifacts").stat().st_mode) == 0o700
+
+
+def test_a_file_that_is_gone_or_empty_has_no_tables(tmp_path: Path) -> None:
+    assert not has_tables(tmp_path / "mlflow.db")
+    (tmp_path / "mlflow.db").touch()
+    assert not has_tables(tmp_path / "mlflow.db")
+
+
+def test_a_place_that_cannot_hold_a_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError, match=r"cannot be created \(File exists\); give another place$"):
+        prepare(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
+
+
+def test_what_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database, surely" * 100)
+    with pytest.raises(TrackingError, match=r"^MLflow at sqlite:[^\n]*file is not a database[^\n]*$"):
+        prepare(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.mark.slow
+def test_four_processes_may_use_a_fresh_database_at_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}"
+    program = f"from study.tracking.mlflow_store import prepare; prepare({uri!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) for _ in range(4)]
+    assert [process.wait(120) for process in processes] == [0] * 4
+    assert has_tables(tmp_path / "home" / "mlflow.db")
+
+
+@pytest.mark.slow
+def test_an_older_mlflows_database_is_migrated_and_a_copy_kept(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    older = (
+        "import sys; from alembic import command; from mlflow.store.db import utils; "
+        "from mlflow.store.tracking.dbmodels.initial_models import Base; "
+        "engine = utils.create_sqlalchemy_engine(sys.argv[1]); Base.metadata.create_all(engine); "
+        "command.upgrade(utils._get_alembic_config(sys.argv[1]), 'heads-1')"
+    )
+    subprocess.run([sys.executable, "-c", older, f"sqlite:///{path}"], capture_output=True, check=True)
+
+    def version(file: Path) -> str:
+        with closing(sqlite3.connect(file)) as database:
+            return str(database.execute("select version_num from alembic_version").fetchone()[0])
+
+    before = version(path)
+    prepare(f"sqlite:///{path}")
+    copy = path.with_name("mlflow.db.before_upgrade")
+    assert version(copy) == before != version(path)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    prepare(f"sqlite:///{path}")
