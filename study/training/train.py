@@ -104,6 +104,10 @@ class Trainer:
         now = time.perf_counter()
         return self._measured({} if scale is None else {"scale": scale}, now, now)
 
+    def arrays(self) -> Arrays:
+        """The arrays that this trial keeps of the network as it is: for an epoch that another trial has trained."""
+        return self._measurer.measure(self.epochs_done, None)[1]
+
     def state(self) -> dict[str, Any]:
         """All that training goes on from, as copies; torch.save keeps it, torch.load(weights_only=True) reads it."""
         return {
@@ -265,9 +269,9 @@ def _gradient_norm(module: nn.Module) -> Tensor:
 
 
 def _cloned(value: Any) -> Any:
-    """`value`, a tree of dicts, lists and leaves, with its tensors copied as they lie in memory."""
+    """`value`, a tree of dicts, lists and leaves, with its tensors copied to the CPU, in their memory format."""
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         return {key: _cloned(item) for key, item in value.items()}
     if isinstance(value, list):

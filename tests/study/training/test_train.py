@@ -248,6 +248,28 @@ def test_hits_per_class_are_kept_at_the_last_epoch_only_and_add_up(data: TrialDa
         assert hits.sum() / images.sum() == last.result.metrics[f"{part}_recall_at_1"]
 
 
+def test_a_trial_that_ends_on_anothers_epoch_gets_its_arrays_from_the_state(data: TrialData) -> None:
+    longer = Trainer(TRIAL.replace(epochs=9), 0, data)
+    for _ in range(TRIAL.epochs):
+        measured = longer.run_epoch()
+    assert not measured.arrays
+    shorter = Trainer(TRIAL, 0, data)
+    shorter.load_state(longer.state())
+    *_, last = train(TRIAL, 0, data)
+    arrays = shorter.arrays()
+    assert set(arrays) == set(last.arrays)
+    assert all((arrays[name] == last.arrays[name]).all() for name in arrays)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_trial_run_twice_gives_the_same_bits(threads: int, data: TrialData) -> None:
+    trial = TRIAL.replace(compute=Compute(threads=threads), model=SmallCnn(channels=(16, 32), embedding_dim=8))
+    trainers = [Trainer(trial, 0, data) for _ in range(2)]
+    first, second = [[trainer.run_epoch().result.metrics for _ in range(2)] for trainer in trainers]
+    assert first == second
+    assert digest(trainers[0].state()) == digest(trainers[1].state())
+
+
 def test_a_search_measures_no_test_class(data: TrialData) -> None:
     (first, *_) = train(TRIAL, 0, TrialData(data.train, data.val, None))
     assert not [name for name in first.result.metrics if name.startswith("test")]
