@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -16,7 +17,7 @@ import click
 from search_spaces.load import ConfigError, load_study, parse_study, schema
 from search_spaces.study_config import StudyConfig
 from study.home import Home
-from study.ledger.lock import StudyLocked
+from study.ledger.lock import StudyLocked, is_driven
 from study.ledger.read import LedgerError, read_study
 
 _HOME = click.option(
@@ -187,13 +188,15 @@ def status(name: str | None, home: Path) -> None:
         record = read_study(place.existing(each))
         config = record.config
         done, total = progress(record, config.trial.epochs)
-        counts: dict[str, int] = {}
-        for trial in record.trials.values():
-            counts[trial.status.value] = counts.get(trial.status.value, 0) + 1
+        live = is_driven(place.folder(each))
+        counts = Counter(trial.status.value for trial in record.trials.values())
+        if not live and "running" in counts:
+            counts["interrupted"] = counts.pop("running")
         words = ", ".join(f"{count} {status}" for status, count in counts.items())
-        click.echo(f"{each}: {'finished' if record.finished else 'unfinished'}; {done} of {total} epochs; {words}")
+        state = "running" if live else "finished" if record.finished else "unfinished"
+        click.echo(f"{each}: {state}; {done} of {total} epochs; {words}")
         if name:
-            Console().print(trial_table(record, config.trial.objective))
+            Console().print(trial_table(record, config.trial.objective, live=live))
     if not name and not place.names():
         click.echo(f"{home}: no study yet; start one with `python -m study run FILE`")
 

@@ -95,8 +95,8 @@ def progress(record: StudyRecord, epochs: int) -> tuple[int, int]:
     return done, total
 
 
-def trial_table(record: StudyRecord, objective: str, rows: int | None = None) -> Table:
-    """The trials: those in training first, then the newest. rows: at most so many."""
+def trial_table(record: StudyRecord, objective: str, rows: int | None = None, *, live: bool = True) -> Table:
+    """The trials: those in training first, then the newest. rows: at most so many; live: whether a driver runs."""
     table = Table(box=None, pad_edge=False)
     for heading in ("trial", "configuration", "seed", "state", "epoch", objective):
         table.add_column(heading, justify="right" if heading in ("trial", "seed", "epoch", objective) else "left")
@@ -115,7 +115,7 @@ def trial_table(record: StudyRecord, objective: str, rows: int | None = None) ->
             str(trial.number),
             Text(trial.trial.configuration),
             str(trial.trial.seed),
-            Text(status.value, style=_STYLES[status]),
+            Text("interrupted" if status is Status.RUNNING and not live else status.value, style=_STYLES[status]),
             f"{trial.epochs_done}/{trial.config.epochs}",
             shown,
         )

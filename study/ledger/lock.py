@@ -72,3 +72,12 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True  # somebody else's
     return True
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether a driver seems to run the study in `folder`: it says so, and lives (on another host: it says so)."""
+    try:
+        owner = json.loads((folder / "driver.json").read_text(encoding="utf-8"))
+        return bool(owner["host"] != socket.gethostname() or _lives(owner["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -76,14 +76,13 @@ def run_trials(
     the driver's decisions. Raises: whatever the driver raises (LedgerError, say), once the workers have been let go.
     """
     desk = _Desk(driver, after_event)
-    slots = _slots(compute)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, _slots(compute)))
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         tuner = tune.Tuner(
             tune.with_resources(train_job, {"cpu": compute.threads, "gpu": compute.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=_Searcher(desk, workplace),
+                search_alg=_Searcher(desk, workplace, compute),
                 scheduler=_Scheduler(desk),
                 num_samples=-1,
                 reuse_actors=True,
@@ -167,10 +166,11 @@ class _Desk:
 class _Searcher(Searcher):
     """Hands the driver's jobs to Tune."""
 
-    def __init__(self, desk: _Desk, workplace: Workplace) -> None:
+    def __init__(self, desk: _Desk, workplace: Workplace, compute: Compute) -> None:
         super().__init__()
         self._desk = desk
         self._workplace = workplace.model_dump()
+        self._compute = compute
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -179,6 +179,9 @@ class _Searcher(Searcher):
         return self._desk.call(lambda: self._next(trial_id), Searcher.FINISHED)
 
     def _next(self, ray_trial: str) -> Any:
+        if self._desk.numbers and len(self._desk.numbers) >= _slots(self._compute):
+            # Tune asks ahead of free slots; a trial decided on later knows more results and more stages.
+            return None
         job = self._desk.driver.next_job(ray_trial)
         if job is None:
             return None if self._desk.driver.running else Searcher.FINISHED
