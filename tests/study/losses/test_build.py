@@ -301,6 +301,54 @@ def test_training_on_the_embeddings_lowers_the_loss(config: LossConfig) -> None:
     assert values[-1] < 0.7 * values[0]
 
 
+TRIPLET_HARD = Triplet(mining="hard", margin=0.5)
+CHANGED: list[tuple[LossConfig, LossConfig]] = [
+    (AdaCos(mode="fixed"), AdaCos(mode="dynamic")),
+    (SoftTriple(scale=CONSTANT), SoftTriple(scale=CONSTANT, gamma=0.2)),
+    (SoftTriple(scale=CONSTANT), SoftTriple(scale=CONSTANT, delta=0.02)),
+    (SoftTriple(scale=CONSTANT), SoftTriple(scale=CONSTANT, tau=0.3)),
+    (SoftTriple(scale=CONSTANT), SoftTriple(scale=CONSTANT, proxies_per_class=9)),
+    (SoftTriple(scale=CONSTANT), SoftTriple(scale=CONSTANT, hard=True)),
+    (SoftTriple(scale=CONSTANT), SoftTriple(scale=CONSTANT, proxy_init="kaiming")),
+    (ArcFace(scale=CONSTANT), ArcFace(scale=CONSTANT, margin_rad=0.4)),
+    (ArcFace(scale=CONSTANT, margin_rad=1.5), ArcFace(scale=CONSTANT, margin_rad=1.5, guarded=False)),
+    (CosFace(scale=CONSTANT), CosFace(scale=CONSTANT, margin=0.3)),
+    (CosFace(scale=LEARNED), CosFace(scale=LearnedScale(initial=9.0))),
+    *[(Circle(level=level), Circle(level=level, m=0.3)) for level in ("pair", "batch", "class")],
+    *[(Circle(level=level), Circle(level=level, gamma=70)) for level in ("pair", "batch", "class")],
+    *[(Circle(level=level), Circle(level=level, weighting=False)) for level in ("pair", "batch", "class")],
+    (Circle(level="pair"), Circle(level="batch")),
+    (Center(), Center(lambda_=0.004)),
+    (Center(), Center(alpha=0.4)),
+    (Center(), Center(center_init="zeros")),
+    (ProxyAnchor(), ProxyAnchor(alpha=31)),
+    (ProxyAnchor(), ProxyAnchor(delta=0.2)),
+    (ProxyNca(), ProxyNca(sigma=2)),
+    (ProxyNca(), ProxyNca(with_target=True)),
+    (Contrastive(), Contrastive(margin=0.9)),
+    (Contrastive(), Contrastive(form="thesis")),
+    (Triplet(), Triplet(margin=0.3)),
+    (Triplet(), Triplet(distance="squared")),
+    (Triplet(), Triplet(average="nonzero")),
+    (TRIPLET_HARD, TRIPLET_HARD.replace(mining="all")),
+    (TRIPLET_HARD, TRIPLET_HARD.replace(mining="semi_hard")),
+]
+
+
+@pytest.mark.parametrize(("config", "changed"), CHANGED)
+def test_every_field_of_a_configuration_reaches_the_loss(config: LossConfig, changed: LossConfig) -> None:
+    values = []
+    for version in (config, changed):
+        loss = built(version)
+        embeddings, labels = a_batch()
+        run(loss, version, embeddings, labels)
+        loss.after_step(embeddings, labels)
+        values.append(
+            run(loss, version, embeddings, labels).loss.item()
+        )  # once more, as Center's alpha acts in between
+    assert values[0] != values[1]
+
+
 STRESSED: dict[str, LossConfig] = {
     "normalized_softmax": NormalizedSoftmax(scale=ConstantScale(value=64)),
     "soft_triple": SoftTriple(scale=ConstantScale(value=64), delta=0.5),

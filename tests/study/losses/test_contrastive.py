@@ -31,6 +31,13 @@ def test_distances_by_hand(pair_batch: PairBatch) -> None:
     assert found.tolist() == pytest.approx(expected, abs=1e-9)
 
 
+def test_embeddings_that_coincide_are_as_good_as_a_millionth_apart() -> None:
+    embeddings = torch.tensor([[0.6, 0.8], [0.6, 0.8]], requires_grad=True)
+    distance = euclidean_distances(embeddings)[0, 1]
+    assert distance.item() == pytest.approx(1e-6, rel=1e-3)
+    assert grad(distance, embeddings)[0].isfinite().all()
+
+
 @pytest.mark.parametrize("form", ["hadsell", "thesis"])
 def test_equals_slow_loops(form: Form, generator: torch.Generator) -> None:
     embeddings = torch.randn(6, 3, generator=generator, dtype=torch.float64)

@@ -144,6 +144,11 @@ def test_merged_proxies_have_a_finite_gradient() -> None:
         assert grad(value, proxies)[0].isfinite().all()
 
 
+def test_merged_proxies_whose_cosine_is_rounded_above_one_give_a_finite_regularizer() -> None:
+    proxies = torch.full((3, 2, 4), 0.505, dtype=torch.float64)  # of squared length 1.02
+    assert merging_regularizer(proxies, proxy_pairs(3)).item() == pytest.approx(math.sqrt(1e-5) / 2, rel=1e-6)
+
+
 def test_the_regularizer_pulls_proxies_of_one_class_together(generator: torch.Generator) -> None:
     proxies = torch.randn(4, 3, 5, generator=generator, requires_grad=True)
     before = merging_regularizer(unit(proxies), proxy_pairs(4))
