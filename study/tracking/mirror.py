@@ -44,7 +44,7 @@ class Mirror:
     """
 
     def __init__(
-        self, folder: Path, view: View, *, pause_s: float = 1.0, poll_s: float = 2.0, max_wait_s: float = 30.0
+        self, folder: Path, view: View, *, pause_s: float = 2.0, poll_s: float = 2.0, max_wait_s: float = 30.0
     ) -> None:
         self._path = folder / LEDGER_NAME
         self._view = view

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -106,8 +107,13 @@ def test_four_processes_may_use_a_fresh_database_at_once(tmp_path: Path) -> None
     assert has_tables(tmp_path / "home" / "mlflow.db")
 
 
+def version(path: Path) -> str:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return str(database.execute("select version_num from alembic_version").fetchone()[0])
+
+
 @pytest.mark.slow
-def test_an_older_mlflows_database_is_migrated_and_a_copy_kept(tmp_path: Path) -> None:
+def test_an_older_mlflows_database_is_migrated(tmp_path: Path, prepared_database: Path) -> None:
     path = tmp_path / "mlflow.db"
     older = (
         "import sys; from alembic import command; from mlflow.store.db import utils; "
@@ -116,14 +122,22 @@ def test_an_older_mlflows_database_is_migrated_and_a_copy_kept(tmp_path: Path) -
         "command.upgrade(utils._get_alembic_config(sys.argv[1]), 'heads-1')"
     )
     subprocess.run([sys.executable, "-c", older, f"sqlite:///{path}"], capture_output=True, check=True)
-
-    def version(file: Path) -> str:
-        with closing(sqlite3.connect(file)) as database:
-            return str(database.execute("select version_num from alembic_version").fetchone()[0])
-
-    before = version(path)
+    assert version(path) != version(prepared_database)
     prepare(f"sqlite:///{path}")
+    assert version(path) == version(prepared_database)
+
+
+@pytest.mark.slow
+def test_a_newer_mlflows_database_is_left_as_it_is_with_a_copy(tmp_path: Path, prepared_database: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(prepared_database, path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("update alembic_version set version_num = 'of_the_future'")
+        database.commit()
+    with pytest.raises(
+        TrackingError, match=rf"^{path}: MLflow could not migrate it [^\n]*of_the_future[^\n]*a copy is"
+    ):
+        prepare(f"sqlite:///{path}")
     copy = path.with_name("mlflow.db.before_upgrade")
-    assert version(copy) == before != version(path)
+    assert version(path) == version(copy) == "of_the_future"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    prepare(f"sqlite:///{path}")
