@@ -11,6 +11,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""What every random generator in use takes: NumPy's, torch's, Optuna's."""
 
 
 class Frozen(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from search_spaces.base import Count, Frozen, Index, NonNegative
+from search_spaces.base import Count, Frozen, Index, NonNegative, Seed
 
 
 class Distort(Frozen):
@@ -49,7 +49,7 @@ class Glyphs(Frozen):
     kind: Literal["glyphs"] = "glyphs"
     max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.92
     distortion: AugmentConfig = Distort(elastic=0.06, contrast_low=0.4, background=0.35, noise=0.12)
-    seed: Index = 0
+    seed: Seed = 0
 
 
 class Digits(Frozen):
@@ -88,7 +88,7 @@ class Split(Frozen):
     """
 
     order: Literal["seeded", "label"] = "seeded"
-    seed: Index = 0
+    seed: Seed = 0
     train_classes: Annotated[int, Field(ge=2)]
     val_classes: Index
     test_classes: Index

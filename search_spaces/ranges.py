@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, TypeAdapter, model_validator
@@ -24,10 +25,18 @@ class FloatRange(Frozen):
         if self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}; swap them")
         if self.log and self.low <= 0:
-            raise ValueError(f"log: low {self.low} must be above 0")
+            raise ValueError(f"log: low {self.low} must be above 0; raise it or drop log")
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other; drop one")
+        if self.step is not None and not _on_grid(self.high, self.low, self.step):
+            raise ValueError(f"high {self.high} is not low {self.low} plus a multiple of step {self.step}; change one")
         return self
+
+    def allows(self, value: JsonValue) -> bool:
+        """Whether a search can propose `value`."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        return self.step is None or _on_grid(value, self.low, self.step)
 
 
 class IntRange(Frozen):
@@ -44,10 +53,18 @@ class IntRange(Frozen):
         if self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}; swap them")
         if self.log and self.low < 1:
-            raise ValueError(f"log: low {self.low} must be at least 1")
+            raise ValueError(f"log: low {self.low} must be at least 1; raise it or drop log")
         if self.log and self.step != 1:
             raise ValueError("log and step exclude each other; drop one")
+        if not _on_grid(self.high, self.low, self.step):
+            raise ValueError(f"high {self.high} is not low {self.low} plus a multiple of step {self.step}; change one")
         return self
+
+    def allows(self, value: JsonValue) -> bool:
+        """Whether a search can propose `value`."""
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            return False
+        return _on_grid(value, self.low, self.step)
 
 
 class Choice(Frozen):
@@ -58,11 +75,23 @@ class Choice(Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        texts = [json.dumps(option, sort_keys=True) for option in self.options]
-        for text in texts:
-            if texts.count(text) > 1:
-                raise ValueError(f"{text} stands twice; list each value once")
+        texts = [json.dumps(_as_floats(option), sort_keys=True) for option in self.options]
+        if len(set(texts)) < len(texts):
+            twice = next(option for option, text in zip(self.options, texts, strict=True) if texts.count(text) > 1)
+            raise ValueError(f"{json.dumps(twice)} stands twice; list each value once")
         return self
+
+    def allows(self, value: JsonValue) -> bool:
+        """Whether a search can propose `value`, an option or its label."""
+        return self.index_of(value) is not None
+
+    def index_of(self, value: JsonValue) -> int | None:
+        """The place of `value` among the options or their labels; True is not 1. None: it is not among them."""
+        for known in (self.options, self.labels):
+            for index, option in enumerate(known):
+                if option == value and isinstance(option, bool) == isinstance(value, bool):
+                    return index
+        return None
 
     @property
     def labels(self) -> tuple[str | int | float | bool | None, ...]:
@@ -77,6 +106,20 @@ class Choice(Frozen):
             else:
                 labels.append(option)
         return tuple(labels)
+
+
+def _on_grid(value: float, low: float, step: float) -> bool:
+    """Whether `value` is low plus a multiple of step, in decimals: 0.3 is on the grid of 0.1."""
+    return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
+
+
+def _as_floats(value: JsonValue) -> JsonValue:
+    """`value` with whole numbers as floats, so that 1 and 1.0 are the same."""
+    if isinstance(value, dict):
+        return {key: _as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Range = Annotated[FloatRange | IntRange | Choice, Field(discriminator="kind")]

@@ -108,7 +108,8 @@ def run_session(
     folder = options.home.folder(study_config.name)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with DriverLock(folder), LedgerWriter(folder) as ledger:
-        _open(ledger, study_config, source, resume=resume)
+        if not _open(ledger, study_config, source, resume=resume):
+            return Outcome(ledger.record, None, "")
         environment = Environment(torch=metadata.version("torch"), cpu=_cpu_capability())
         store = StageStore(folder / "stages")
         driver = Driver(study_config, ledger, environment, Shelf(store))
@@ -137,7 +138,8 @@ def run_session(
         return Outcome(ledger.record, received[0] if received else None, error)
 
 
-def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resume: bool) -> None:
+def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resume: bool) -> bool:
+    """Record that a driver takes the study up; whether there is anything left to do."""
     config: dict[str, JsonValue] = study_config.model_dump(mode="json", by_alias=True)
     record = ledger.record
     name = study_config.name
@@ -154,7 +156,7 @@ def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resum
             durable=True,
         )
         ledger.append(_driver_event("opened"), durable=True)
-        return
+        return True
     changed = changed_fields(record.config_json, config)
     if changed:
         raise ConfigError(
@@ -163,10 +165,11 @@ def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resum
         )
     grown = record.config_json != config
     if record.finished and not grown:
-        return
+        return False
     if not resume and not record.finished and record.trials:
         raise ConfigError(f"{ledger.path}: this study is unfinished; go on with `python -m study resume {name}`")
     ledger.append(_driver_event("extended", config=config) if grown else _driver_event("opened"), durable=True)
+    return True
 
 
 def _driver_event(what: Any, *, config: dict[str, JsonValue] | None = None, note: str = "") -> DriverEvent:

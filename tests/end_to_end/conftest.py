@@ -1,0 +1,76 @@
+"""Studies run through the command line, as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+SMALL = """
+question: Does the whole path work?
+trial:
+  dataset: {kind: glyphs}
+  split: {train_classes: 8, val_classes: 6, test_classes: 6}
+  loss: {kind: normalized_softmax, scale: {kind: constant, value: 20}}
+  epochs: 3
+seeds: [0, 1]
+cases:
+  - {name: constant 20}
+  - {name: switch to 5, loss.scale: {kind: switch, before: 20, after: 5, switch_epoch: 2}}
+  - {name: diverges, optimizer: {kind: sgd, lr: 1.0e+30, proxy_lr: 1.0e+30}}
+"""
+
+
+def study_command(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m study ...` in a process of its own; its output as text."""
+    return command("study", *arguments, home=home)
+
+
+def command(module: str, *arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m module ...` on the studies in `home`."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "STUDY_HOME": str(home)},
+    )
+
+
+def write_study(folder: Path, name: str, text: str = SMALL) -> Path:
+    """A study file."""
+    path = folder / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+class Ran:
+    """A study that was run once for all tests of a module."""
+
+    def __init__(self, home: Path, name: str, result: subprocess.CompletedProcess[str]) -> None:
+        self.home, self.name, self.result = home, name, result
+
+    @property
+    def folder(self) -> Path:
+        return self.home / self.name
+
+    def again(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return study_command(*arguments, home=self.home)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The small study, finished."""
+    folder = tmp_path_factory.mktemp("small")
+    result = study_command("run", write_study(folder, "small"), home=folder / "home")
+    return Ran(folder / "home", "small", result)
+
+
+def lines(text: str) -> Sequence[str]:
+    """The lines of an output that are not empty."""
+    return [line for line in text.splitlines() if line.strip()]
