@@ -154,9 +154,6 @@ def test_a_written_study_folds_to_what_the_writer_holds(tmp_path: Path, make_stu
     assert reopened.record == record
 
 
-@pytest.mark.xfail(
-    strict=True, reason="StudyConfig reads no choice whose options came as a list: mend _lists_are_choices"
-)
 def test_a_grids_configuration_comes_back_from_its_ledger(tmp_path: Path, make_study: Callable[..., Any]) -> None:
     made_up = make_study(tmp_path)
     made_up.first_line()
