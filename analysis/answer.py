@@ -96,14 +96,15 @@ def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> lis
         sentences.append(f"{words}; no constant scale is among the best.")
     else:
         low, high = min(good), max(good)
-        span = f"{low:g} to {high:g}" if low < high else f"{low:g}"
+        span = f"scales not worse than the best are {low:g} to {high:g}" if low < high else ""
+        span = span or f"scale not worse than the best is {low:g}"
         if fixed < 0.98 * low:
-            place = f"lies below them ({_tested_near(scales, fixed, below=True)})"
+            place = f"lies below ({_tested_near(scales, fixed, below=True)})"
         elif fixed > 1.02 * high:
-            place = f"lies above them ({_tested_near(scales, fixed, below=False)})"
+            place = f"lies above ({_tested_near(scales, fixed, below=False)})"
         else:
-            place = "lies among them"
-        sentences.append(f"{words} {place}: the scales not worse than the best are {span}.")
+            place = "lies among them" if low < high else "is that scale"
+        sentences.append(f"Of the constant scales the {'only ' if low == high else ''}{span}; {words} {place}.")
     own = table[table["own_scale"].notna() | (table["configuration"].str.contains("adacos", case=False))]
     for row in own.to_dict("records"):
         verdict = "is not worse than the best" if row["configuration"] in best else "is worse than the best"

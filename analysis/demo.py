@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analysis import thesis_report
 from analysis.figures import boundary, center, circle, probability, sharpness, thesis_curve
 from analysis.page import Block, Figure, Page, Row, Section
 from analysis.report import foot
@@ -31,16 +32,14 @@ def theory_section() -> Section:
     for classes in (*probability.CLASSES, 100):
         frame = probability.points(classes)
         title = f"Figure 3.3: C = {classes}" if classes in probability.CLASSES else f"The same for C = {classes}"
-        caption = probability.CAPTION_33 if not curves else ""
-        curves.append(Figure(f"figure-3-3-{classes}", title, caption, probability.draw(frame), frame))
-    blocks.append(Row(tuple(curves)))
+        curves.append(Figure(f"figure-3-3-{classes}", title, "", probability.draw(frame), frame))
+    blocks.append(Row(tuple(curves), probability.CAPTION_33))
     margins: list[Figure] = []
     for scale in (20.0, 64.0):
         frame = probability.margin_points(100, scale)
         title = f"Figure 3.4: margins at s = {scale:g}, C = 100"
-        caption = probability.CAPTION_34 if not margins else ""
-        margins.append(Figure(f"figure-3-4-{scale:g}", title, caption, probability.draw(frame), frame))
-    blocks.append(Row(tuple(margins)))
+        margins.append(Figure(f"figure-3-4-{scale:g}", title, "", probability.draw(frame), frame))
+    blocks.append(Row(tuple(margins), probability.CAPTION_34))
     return Section("theory", "Theory: figures 3.2 to 3.5", blocks)
 
 
@@ -50,16 +49,15 @@ def other_losses_section() -> Section:
     for loss in circle.LOSSES:
         frame = circle.points(loss)
         for on, words in (("on_s_p", "s_p"), ("on_s_n", "s_n")):
-            caption = circle.CAPTION_GRADIENTS if not maps else ""
             name = f"circle-{loss.lower()}-{on.replace('_', '-')}"
-            maps.append(Figure(name, f"{loss}: gradient on {words}", caption, circle.draw(frame, on), frame))
+            maps.append(Figure(name, f"{loss}: gradient on {words}", "", circle.draw(frame, on), frame))
     line = circle.boundary_points()
     step = center.step_points()
     return Section(
         "other-losses",
         "Circle and Center loss, by formula",
         [
-            Row(tuple(maps)),
+            Row(tuple(maps), circle.CAPTION_GRADIENTS),
             Row(
                 (
                     Figure(
@@ -76,27 +74,19 @@ def other_losses_section() -> Section:
     )
 
 
-def printed_section() -> Section:
-    """The thesis's table 4.1 as a curve."""
-    printed = thesis_curve.points()
-    title = "Recall@1 against a constant scale, as printed"
-    figure = Figure("thesis-curve", title, thesis_curve.CAPTION, thesis_curve.draw(printed), printed)
-    return Section("printed", "What the thesis printed", [figure])
-
-
 def build() -> Page:
     """The page, from printed data and theory alone."""
+    printed = thesis_curve.points()
     return Page(
         title="The softmax scale: theory and printed numbers",
-        subtitle="No study was run for this page: every figure is a formula's or a printed number's.",
+        subtitle="No study was run for this page: every figure comes from a formula or from printed numbers.",
         question="Does the scale that AdaCos derives give the best Recall@1 on unseen classes?",
         answer=[
-            "Printed (Sato 2021, table 4.1, one run each): the best constant scale is 20 on CUB-200-2011 and 15 on "
-            "Cars-196, two to three times AdaCos's closed form of 6.50 and 6.47.",
+            thesis_curve.caption(printed),
             "To measure it here: python -m study run search_spaces/examples/quickstart.yaml, then python -m analysis "
             "report quickstart.",
         ],
         warnings=["The thesis ran each condition once and chose on the classes that it then reported."],
-        sections=[printed_section(), theory_section(), other_losses_section()],
+        sections=[theory_section(), *thesis_report.sections([]), other_losses_section()],
         foot=foot(),
     )

@@ -55,9 +55,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Row:
-    """Figures side by side where there is room, below each other where there is not."""
+    """Figures side by side where there is room, below each other where there is not.
+
+    caption: one for all of them, under the row. small: four across instead of two.
+    """
 
     figures: tuple[Figure, ...]
+    caption: str = ""
+    small: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis import thesis_report
 from analysis.answer import Answer, answer, chosen_on, measured_on
 from analysis.figures import against, learning_curves, parallel, rungs, scale_curve, search, thesis_curve
 from analysis.figures import configurations as configurations_figure
@@ -33,7 +34,7 @@ def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
             question=study.config.question,
             answer=said.sentences,
             warnings=said.warnings,
-            sections=study_sections(study, said),
+            sections=[*study_sections(study, said), *_thesis(studies)],
             foot=foot(),
         )
         return page, answers
@@ -53,10 +54,15 @@ def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
         warnings=[
             f"{study.name}: {line}" for study, said in zip(studies, answers, strict=True) for line in said.warnings
         ],
-        sections=sections,
+        sections=[*sections, *_thesis(studies)],
         foot=foot(),
     )
     return page, answers
+
+
+def _thesis(studies: list[Study]) -> list[Section]:
+    """The thesis's figures and tables, where the studies trained anything of them."""
+    return thesis_report.sections(studies) if thesis_report.concerns(studies) else []
 
 
 def study_sections(study: Study, said: Answer, prefix: str = "", name: str = "") -> list[Section]:
@@ -65,6 +71,8 @@ def study_sections(study: Study, said: Answer, prefix: str = "", name: str = "")
     sections += _result(study, prefix)
     sections += _search(study, prefix)
     sections += _training(study, prefix)
+    sections += _diagnostics(study, prefix)
+    sections += thesis_report.embedding_section(study, prefix)
     sections.append(_configurations(study, said, prefix))
     sections.append(_trials(study, prefix))
     sections.append(_cost(study, prefix))
@@ -152,7 +160,7 @@ def _result(study: Study, prefix: str) -> list[Section]:
                     Figure(
                         f"{prefix}thesis-curve",
                         "The same in the thesis (printed)",
-                        thesis_curve.CAPTION,
+                        thesis_curve.caption(printed),
                         thesis_curve.draw(printed),
                         printed,
                     ),
@@ -213,12 +221,31 @@ def _search(study: Study, prefix: str) -> list[Section]:
 _CURVES = ("val_recall_at_1", "test_recall_at_1", "loss", "train_accuracy", "train_accuracy_running")
 
 
+_DIAGNOSTICS = (
+    *("theta_q50", "mean_s_p", "mean_s_n", "pair_mean_s_p", "pair_mean_s_n", "max_other_cosine", "effective_classes"),
+    *("mean_p_target", "proxy_cos_var_between", "proxy_move_degrees", "embedding_move_degrees"),
+)
+
+
 def _training(study: Study, prefix: str) -> list[Section]:
-    figures = []
     shown = list(_CURVES)
     if "train_accuracy" in study.epochs:
         shown.remove("train_accuracy_running")
-    for metric in shown:
+    if "scale" in study.epochs and study.epochs.groupby("number")["scale"].nunique().max() > 1:
+        shown.append("scale")
+    figures = _curves(study, shown, prefix)
+    return [Section(f"{prefix}training", "Learning curves", [Row(figures)])] if figures else []
+
+
+def _diagnostics(study: Study, prefix: str) -> list[Section]:
+    """What theory speaks of, over training: angles, similarities s_p and s_n, effective classes, proxies."""
+    figures = _curves(study, [metric for metric in _DIAGNOSTICS if metric in study.epochs], prefix)
+    return [Section(f"{prefix}angles", "Angles and similarities", [Row(figures)])] if figures else []
+
+
+def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]:
+    figures = []
+    for metric in metrics:
         points = learning_curves.points(study, metric)
         if points.empty:
             continue
@@ -231,7 +258,7 @@ def _training(study: Study, prefix: str) -> list[Section]:
                 points,
             )
         )
-    return [Section(f"{prefix}training", "Learning curves", [Row(tuple(figures))])] if figures else []
+    return tuple(figures)
 
 
 def _configurations(study: Study, said: Answer, prefix: str) -> Section:

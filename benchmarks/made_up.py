@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from search_spaces.load import parse_study
 from search_spaces.losses import AdaCos, adacos_fixed_scale, schedule_of
@@ -177,17 +180,65 @@ def trial_lines(
     return lines
 
 
-def write_plan(folder: Path, config: StudyConfig, make: Curve = curve) -> Path:
-    """A finished study of a fixed plan in `folder`, which is returned."""
+def thesis_config(name: str = "made-up", phase: int = 4, **fields: Any) -> StudyConfig:
+    """Every schedule of the thesis in phases of `phase` epochs, SoftTriple, two seeds."""
+    ramp = {"start": 20, "first_epoch": phase, "epochs": phase}
+    scales: dict[str, tuple[int, dict[str, Any]]] = {
+        "constant 6.5": (2, {"kind": "constant", "value": 6.5}),
+        "constant 20": (3, {"kind": "constant", "value": 20}),
+        "linear to 10": (2, {"kind": "linear", "end": 10, **ramp}),
+        "linear to 5": (3, {"kind": "linear", "end": 5, **ramp}),
+        "switch to 5": (3, {"kind": "switch", "before": 20, "after": 5, "switch_epoch": phase}),
+        "quadratic to 5": (3, {"kind": "quadratic", "end": 5, **ramp}),
+        "from start": (2, {"kind": "linear", "end": 5, **ramp, "first_epoch": 0}),
+    }
+    cases = [{"name": case, "epochs": phases * phase, "loss.scale": scale} for case, (phases, scale) in scales.items()]
+    loss = {"kind": "soft_triple", "scale": {"kind": "constant", "value": 20}}
+    return plan_config(name, **{"trial": trial_fields(loss=loss, epochs=phase), "cases": cases, "vary": {}, **fields})
+
+
+def made_up_arrays(trial: TrialConfig, seed: int, epochs_done: int) -> dict[str, NDArray[np.generic]]:
+    """Histograms of random directions' cosines, and embeddings in clusters that tighten."""
+    generator = np.random.default_rng([seed, epochs_done])
+    dim = trial.model.embedding_dim
+    directions = generator.normal(size=(100, dim))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    cosines = (directions @ directions.T)[np.triu_indices(100, 1)]
+    counts = np.histogram(cosines, 200, (-1, 1))[0].astype(np.int64)
+    labels = np.repeat(np.arange(10), 20)
+    embeddings = 2 * directions[labels] + generator.normal(size=(200, dim)) / (1 + epochs_done)
+    histograms = {f"proxy_cos_hist_{name}": counts for name in ("all", "between", "class_mean")}
+    return {**histograms, "train_embeddings": embeddings.astype(np.float32), "train_labels": labels}
+
+
+def write_plan(
+    folder: Path,
+    config: StudyConfig,
+    make: Curve = curve,
+    array_epochs: Collection[int] = (),
+    diagnostics: bool = False,
+) -> Path:
+    """A finished study of a fixed plan in `folder`, which is returned.
+
+    array_epochs: epochs_done at which `made_up_arrays` are kept. diagnostics: also an untrained epoch 0.
+    """
     with LedgerWriter(folder) as writer:
         writer.append(study_event(config), DriverEvent(at=START, what="opened", host="nowhere", pid=1))
         number = 0
         for name, values, trial in config.configurations():
             for seed in config.seeds:
-                writer.append(
-                    trial_event(number, name, trial, seed, Phase.PLAN, dict(values)),
-                    *trial_lines(number, trial, seed, make),
-                )
+                writer.append(trial_event(number, name, trial, seed, Phase.PLAN, dict(values)))
+                lines = trial_lines(number, trial, seed, make)
+                if diagnostics:
+                    result = EpochResult(epochs_done=0, metrics=make(trial, seed, 0), train_s=0, eval_s=0.1)
+                    lines.insert(1, EpochEvent(at=START + number, number=number, result=result))
+                for place, line in enumerate(lines):
+                    if isinstance(line, EpochEvent) and line.result.epochs_done in array_epochs:
+                        epochs_done = line.result.epochs_done
+                        arrays = made_up_arrays(trial, seed, epochs_done)
+                        file = writer.save_arrays(f"{number}-{epochs_done}", arrays)
+                        lines[place] = line.replace(arrays=file)
+                writer.append(*lines)
                 number += 1
         writer.append(DriverEvent(at=START + 1e6, what="closed", host="nowhere", pid=1, note="finished"))
     return folder

@@ -44,14 +44,14 @@ def points(study: Study, path: str) -> pd.DataFrame:
 
     x: the value at `path`. group: what else differs, in words. recall: Recall@1 at the last epoch, a fraction.
     """
-    others = [other for other in study.varied if other != path]
     rows: list[dict[str, Any]] = []
     trials = judged(study.trials)
     for trial in trials[trials["status"] == "complete"].to_dict("records"):
         x = trial[path]
         if isinstance(x, bool) or not isinstance(x, int | float) or np.isnan(x):
             continue
-        group = ", ".join(label_of(other, trial[other]) for other in others if not _absent(trial[other]))
+        values = study.record.trials[trial["number"]].trial.values
+        group = ", ".join(label_of(other, trial[other]) for other in values if other != path)
         rows += split_rows(trial, {"x": float(x), "group": group})
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -171,7 +171,3 @@ def seeds_words(frame: pd.DataFrame, x: str) -> str:
             "(other seeds, not other classes)."
         )
     return "One seed each, so no interval can be drawn."
-
-
-def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))

@@ -22,13 +22,13 @@ POINT_A = (0.8, 0.8)
 CAPTION_GRADIENTS = (
     f"Size of the gradient on s_p (left) and s_n (right) over both similarities, divided by gamma = {GAMMA:g} where "
     f"there is one (margin {MARGIN:g}; Circle's m = {CIRCLE_M:g}). Triplet and AM-Softmax pull on both with one "
-    "strength wherever they pull; Circle pulls on what is far from its goal: at A (s_p = s_n = .8) hard on s_n, softly on s_p. "
-    "By formula: no run, no interval."
+    "strength wherever they pull; Circle pulls on what is far from its goal: at A (s_p = s_n = .8) hard on s_n, softly "
+    "on s_p. By formula: no run, no interval."
 )
 CAPTION_BOUNDARY = (
     "Decision boundaries: triplet and AM-Softmax accept any point of a straight line s_p - s_n = m; Circle's boundary "
-    f"is a quarter circle around (s_n, s_p) = (0, 1) with radius √2 m (m = {CIRCLE_M:g}; a blog prints radius m). No run, "
-    "no interval."
+    f"is a quarter circle around (s_n, s_p) = (0, 1) with radius √2 m (m = {CIRCLE_M:g}; a blog prints radius m). "
+    "No run, no interval."
 )
 
 

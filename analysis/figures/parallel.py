@@ -24,7 +24,7 @@ CAPTION = (
 
 
 def points(tried: pd.DataFrame) -> pd.DataFrame:
-    """The completed proposals of search.points: number, value (a fraction), and their parameters."""
+    """The completed proposals of search.points: number, configuration, value (a fraction), and their parameters."""
     complete = tried[(tried["status"] == "complete") & tried["value"].notna()]
     frame = complete.drop(columns=["status", "best"]).dropna(axis=1, how="all")
     return frame.sort_values("value", ignore_index=True)

@@ -28,7 +28,6 @@ def points(study: Study) -> pd.DataFrame:
     AdaCos's dynamic form s is that of the last epoch.
     """
     trials = judged(study.trials)
-    others = [path for path in study.varied if path not in _SCALE_PATHS and not path.startswith("loss.scale.")]
     last_scale = study.last_epochs.get("scale", pd.Series(dtype=float))
     rows: list[dict[str, Any]] = []
     for trial in trials[trials["status"] == "complete"].to_dict("records"):
@@ -36,7 +35,13 @@ def points(study: Study) -> pd.DataFrame:
         if own:
             scale, group = last_scale.get(trial["number"], trial["scale_last"]), str(trial["configuration"])
         elif trial["schedule_kind"] == "constant":
-            scale, group = trial["scale_first"], ", ".join(label_of(path, trial[path]) for path in others)
+            scale = trial["scale_first"]
+            values = study.record.trials[trial["number"]].trial.values
+            group = ", ".join(
+                label_of(path, trial[path])
+                for path in values
+                if path not in _SCALE_PATHS and not path.startswith("loss.scale.")
+            )
         else:
             continue
         rows += against.split_rows(trial, {"scale": scale, "group": group, "own_scale": own})

@@ -26,7 +26,7 @@ def points(study: Study) -> pd.DataFrame:
     """One row per proposal: number, status, value (a fraction), best so far, and the sampler's parameters."""
     search = study.trials[study.trials["phase"] == "search"]
     params = pd.DataFrame([study.record.trials[number].trial.params for number in search["number"]], index=search.index)
-    frame = search[["number", "configuration", "status", "value"]].join(params, rsuffix="_param")
+    frame = pd.concat([search[["number", "configuration", "status", "value"]], params], axis=1)
     complete = frame["value"].where(frame["status"] == "complete")
     return frame.assign(best=complete.cummax().ffill()).reset_index(drop=True)
 

@@ -40,6 +40,17 @@ _METRICS = {
     "train_accuracy_running": "Accuracy while training (%)",
     "scale": "Softmax scale s",
     "lr": "Learning rate",
+    "theta_q50": "Median angle to the own proxy (degrees)",
+    "mean_s_p": "s_p, mean cosine to the own class's proxy",
+    "mean_s_n": "s_n, mean cosine to other classes' proxies",
+    "pair_mean_s_p": "s_p, mean cosine of two images of a class",
+    "pair_mean_s_n": "s_n, mean cosine of images of two classes",
+    "max_other_cosine": "Largest cosine to another class (mean)",
+    "effective_classes": "Effective number of classes, exp(entropy)",
+    "mean_p_target": "Probability of the own class (fraction)",
+    "proxy_cos_var_between": "Variance of cosines between classes' proxies",
+    "proxy_move_degrees": "Median turn of a proxy per epoch (degrees)",
+    "embedding_move_degrees": "Median turn of an embedding per epoch (degrees)",
 }
 
 
@@ -109,7 +120,15 @@ def set_log_axis(axis: str, figure: go.Figure, values: Sequence[float]) -> None:
 
 def finish(figure: go.Figure, x: str, y: str, height: int = 420, legend: bool = True) -> go.Figure:
     """`figure` in the common look. x, y: axis names with their units. The page sets the width."""
-    figure.update_layout(
+    axis = {
+        "gridcolor": GRID,
+        "zeroline": False,
+        "linecolor": "#8a8f98",
+        "ticks": "outside",
+        "tickcolor": "#8a8f98",
+        "automargin": True,
+    }
+    figure.update_layout(  # in one call: plotly validates the whole layout at each
         template="none",
         font={"family": FONT, "size": 13, "color": INK},
         paper_bgcolor="white",
@@ -128,12 +147,7 @@ def finish(figure: go.Figure, x: str, y: str, height: int = 420, legend: bool = 
         },
         hoverlabel={"font": {"family": FONT, "size": 12}, "namelength": -1},
         hovermode="closest",
+        xaxis={**axis, "title": {"text": x, "standoff": 8}},
+        yaxis={**axis, "title": {"text": y, "standoff": 6}},
     )
-    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": "#8a8f98", "ticks": "outside", "tickcolor": "#8a8f98"}
-    figure.update_xaxes(**axis, automargin=True)
-    figure.update_yaxes(**axis, automargin=True)
-    if x:
-        figure.update_xaxes(title={"text": x, "standoff": 8})
-    if y:
-        figure.update_yaxes(title={"text": y, "standoff": 6})
     return figure

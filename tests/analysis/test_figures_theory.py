@@ -81,7 +81,9 @@ def test_the_printed_curve_has_the_thesis_best_scales() -> None:
 def test_every_figure_of_the_demo_names_its_axes() -> None:
     page = demo.build()
     for figure in page.figures():
-        assert figure.figure is not None
+        if figure.figure is None:
+            assert "search_spaces/thesis/" in figure.missing
+            continue
         assert figure.figure.layout.xaxis.title.text, figure.id
         assert figure.figure.layout.yaxis.title.text, figure.id
     assert len(render(page)) < 8e6

@@ -1,0 +1,166 @@
+"""Figures 5.1, 5.2 and A.3: histograms of the cosines between proxies, at the start and over training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis import runs, theory
+from analysis.figures import style
+
+if TYPE_CHECKING:
+    from analysis.load import Study
+
+DEFINITIONS = {"all": "all proxies", "between": "proxies of different classes", "class_mean": "class directions"}
+COLUMNS = ["dim", "condition", "phase", "epochs_done", "definition", "cosine", "density", "seeds"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which of the histograms a figure shows: untrained, within the first phase, or after it."""
+
+    number: str
+    title: str
+    words: str
+
+    def has(self, epochs_done: pd.Series, phase: pd.Series) -> pd.Series:
+        """Which rows belong to this figure."""
+        match self.number:
+            case "5.1":
+                return epochs_done == 0
+            case "5.2":
+                return (epochs_done > 0) & (epochs_done <= phase)
+            case _:
+                return epochs_done > phase
+
+
+FIGURES = (
+    Kept("5.1", "proxy cosines at the start", "Black: what random directions in D dimensions give (variance 1/D)."),
+    Kept(
+        "5.2",
+        "proxy cosines in the first phase",
+        "Thesis: at s = 20 they stay as initialized, at small s they spread in the first epoch.",
+    ),
+    Kept(
+        "A.3",
+        "proxy cosines in the additional phase",
+        "Where s has fallen from its first value. The thesis shows s = 20 at D = 64 and 512.",
+    ),
+)
+GAP = (
+    "Not run here: no trial kept histograms of its proxies' cosines. Run python -m study run "
+    "search_spaces/thesis/sec5-1-glyphs.yaml (measure.histogram_epochs) and give its study to this report."
+)
+
+
+def points(studies: Iterable[Study]) -> pd.DataFrame:
+    """Mean density of the cosines, per dim, condition, epochs_done and definition; one row a bin.
+
+    cosine: the bin's middle. density: share of pairs per unit of cosine, averaged over `seeds` trials.
+    Raises: LedgerError for an array file that is gone or damaged.
+    """
+    from study.ledger.read import load_arrays
+
+    sums: dict[tuple[int, str, int, int, str], np.ndarray[Any, Any]] = {}
+    seeds_of: dict[tuple[int, str, int, int, str], set[int]] = {}
+    for study in studies:
+        described = runs.of_studies([study]).set_index("number")
+        for row in study.arrays.to_dict("records"):
+            kept = [name for name in row["file"].names if name.startswith("proxy_cos_hist_")]
+            if not kept or row["number"] not in described.index:
+                continue
+            run = described.loc[[row["number"]]].iloc[0]
+            condition = _until(row["epochs_done"], run)
+            arrays = load_arrays(study.folder, row["file"])
+            for name in kept:
+                counts = arrays[name].astype(np.float64)
+                density = counts / counts.sum() * len(counts) / 2
+                key = (int(run["dim"]), condition, int(run["phase"]), int(row["epochs_done"]), name[15:])
+                # Conditions that begin alike share these epochs: each seed counts once.
+                if run["seed"] not in seeds_of.setdefault(key, set()):
+                    seeds_of[key].add(int(run["seed"]))
+                    sums[key] = sums.get(key, 0) + density
+    parts = []
+    for key, total in sorted(sums.items(), key=lambda item: item[0]):
+        dim, condition, phase, epochs_done, definition = key
+        seeds = len(seeds_of[key])
+        edges = np.linspace(-1, 1, len(total) + 1)
+        columns: dict[str, Any] = {
+            "dim": dim,
+            "condition": condition,
+            "phase": phase,
+            "epochs_done": epochs_done,
+            "definition": definition,
+            "cosine": (edges[:-1] + edges[1:]) / 2,
+            "density": total / seeds,
+            "seeds": seeds,
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def _until(epochs_done: int, run: Any) -> str:
+    """What `run` (a row of runs.of_studies) had trained after epochs_done: its schedule may not have changed s yet."""
+    if epochs_done == 0:
+        return "untrained"
+    late = run["schedule"] in ("linear", "quadratic", "switch")
+    if late and epochs_done <= run["phase"]:
+        return str(runs.Condition("constant", run["start"], run["start"]))
+    return str(runs.Condition(run["schedule"], run["start"], run["end"]))
+
+
+def draw(frame: pd.DataFrame, dim: int) -> go.Figure:
+    """A line per condition and epoch, of one definition and one D; random directions in black."""
+    figure = go.Figure()
+    conditions = list(dict.fromkeys(frame["condition"]))
+    epochs = sorted(frame["epochs_done"].unique())
+    for place, condition in enumerate(conditions):
+        for dash, epochs_done in enumerate(epochs):
+            part = frame[(frame["condition"] == condition) & (frame["epochs_done"] == epochs_done)]
+            if part.empty:
+                continue
+            figure.add_trace(
+                go.Scatter(
+                    x=part["cosine"].round(4),
+                    y=part["density"].round(4),
+                    mode="lines",
+                    name=f"{style.plain(condition)}, epoch {epochs_done}",
+                    line={"color": style.category_color(place), "width": 1.8, "dash": style.DASHES[dash % 4]},
+                    hovertemplate="cosine %{x:.2f}: density %{y:.2f}",
+                )
+            )
+    random = random_density(frame["cosine"].drop_duplicates().sort_values().to_numpy(), dim)
+    figure.add_trace(
+        go.Scatter(
+            x=random[0],
+            y=random[1],
+            mode="lines",
+            name=f"random directions, variance 1/{dim} = {float(theory.random_cosine_variance(float(dim))):.4f}",
+            line={"color": style.INK, "width": 1},
+            hoverinfo="skip",
+        )
+    )
+    return style.finish(figure, "Cosine between two proxies", "Density (per unit of cosine)", height=400)
+
+
+def random_density(cosine: np.ndarray[Any, Any], dim: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Density of the cosine of two random directions: proportional to (1 - c²)^((D-3)/2), for D >= 2."""
+    inside = cosine[np.abs(cosine) < 1]
+    shape = (1 - inside**2) ** ((dim - 3) / 2)
+    width = float(np.mean(np.diff(inside)))
+    return inside.round(4), (shape / (shape.sum() * width)).round(4)
+
+
+def caption(kept: Kept, frame: pd.DataFrame, definition: str, dim: int) -> str:
+    """What to see, over which pairs."""
+    seeds = frame["seeds"].max()
+    return (
+        f"Figure {kept.number}, ours: cosines over pairs of {DEFINITIONS[definition]} (the thesis does not say which "
+        f"it counts; the CSV has all three), D = {dim}, mean of {seeds} {'trial' if seeds == 1 else 'trials'}. "
+        f"{kept.words} No interval."
+    )
