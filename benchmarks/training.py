@@ -4,7 +4,8 @@
 
 All train the glyph recipe: 100 classes of 12 images, 32 x 32, batches of 32, the small network, SoftTriple with K = 10.
 Only training is timed, evaluation is not. Each contender has a process and one torch thread, since a study runs one
-trial on each core; the rounds, an epoch each, are interleaved, so that other load on the machine meets all alike.
+trial on each core; the rounds, an epoch each, are interleaved, so that other load on the machine meets all alike. CPU seconds are those of the training process alone,
+so they leave out what worker processes use; other load moves them less than the wall clock.
 
 - ours: Trainer's epoch: order, distortion, forward, backward, optimizer, running metrics.
 - bare: forward and backward pass of the same network and loss on the same distorted batches, in our process.
@@ -149,21 +150,21 @@ def by_hand_epoch(trial: TrialConfig, data: TrialData, workers: int) -> Callable
 
 
 def serve(pipe: Connection, who: str, distortion: str, cache_dir: Path) -> None:
-    """Train an epoch whenever a name of one arrives, and send back its wall-clock seconds; None ends it."""
+    """Train an epoch whenever a name of one arrives, and send back its wall-clock and CPU seconds; None ends it."""
     trial = a_trial(distortion)
     data = load_trial_data(trial, cache_dir, cache_dir)
     epochs = our_epochs(trial, data) if who == "ours" else {who: by_hand_epoch(trial, data, BY_HAND[who])}
     pipe.send(list(epochs))
     done = 0
     while (name := pipe.recv()) is not None:
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         epochs[name](done)
-        pipe.send(time.perf_counter() - started)
+        pipe.send((time.perf_counter() - wall, time.process_time() - cpu))
         done += 1
 
 
-def measure(rounds: int, distortion: str, cache_dir: Path) -> tuple[dict[str, list[float]], int]:
-    """Seconds of every round, by contender, the first (warm-up) round left out; and images an epoch."""
+def measure(rounds: int, distortion: str, cache_dir: Path) -> tuple[dict[str, list[tuple[float, float]]], int]:
+    """Wall-clock and CPU seconds of every round, by contender, but the first (warm-up); and images an epoch."""
     images = len(load_trial_data(a_trial(distortion), cache_dir, cache_dir).train.labels)
     context = multiprocessing.get_context("spawn")
     contenders: dict[str, Connection] = {}
@@ -173,7 +174,7 @@ def measure(rounds: int, distortion: str, cache_dir: Path) -> tuple[dict[str, li
         processes.append(context.Process(target=serve, args=(theirs, who, distortion, cache_dir)))
         processes[-1].start()
         contenders |= dict.fromkeys(ours.recv(), ours)
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):
         for name, pipe in contenders.items():
             pipe.send(name)
@@ -201,13 +202,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--cache-dir", type=Path, default=Path(tempfile.gettempdir()) / "scale-study-cache")
     options = parser.parse_args(arguments)
     seconds, images = measure(options.rounds, options.distortion, options.cache_dir)
-    rates = {name: images / statistics.median(times) for name, times in seconds.items()}
+    walls = {name: [wall for wall, _ in times] for name, times in seconds.items()}
+    rates = {name: images / statistics.median(times) for name, times in walls.items()}
+    cpu_rates = {name: images / statistics.median([cpu for _, cpu in times]) for name, times in seconds.items()}
     table = Table(title=f"Training, images per second ({options.distortion} distortion, {options.rounds} rounds)")
-    for heading in ("contender", "median", "fastest", "slowest", "ours is"):
+    for heading in ("contender", "median", "fastest", "slowest", "ours is", "per CPU s", "ours is"):
         table.add_column(heading, justify="left" if heading == "contender" else "right")
-    for name, times in seconds.items():
+    for name, times in walls.items():
         spread = (f"{rates[name]:.0f}", f"{images / min(times):.0f}", f"{images / max(times):.0f}")
-        table.add_row(name, *spread, f"{rates['ours'] / rates[name]:.2f} x")
+        ratios = (f"{rates['ours'] / rates[name]:.2f} x", f"{cpu_rates['ours'] / cpu_rates[name]:.2f} x")
+        table.add_row(name, *spread, ratios[0], f"{cpu_rates[name]:.0f}", ratios[1])
     console = Console(width=100)
     console.print(table)
     console.print(f"{platform.machine()}, {multiprocessing.cpu_count()} cores; {versions()}")

@@ -17,8 +17,9 @@ import click
 from search_spaces.load import ConfigError, load_study, parse_study, schema
 from search_spaces.study_config import StudyConfig
 from study.home import Home
-from study.ledger.lock import StudyLocked, is_driven
+from study.ledger.lock import DriverLock, StudyLocked, is_driven
 from study.ledger.read import LedgerError, read_study
+from study.tracking.mlflow_store import TrackingError, check_uri
 
 _HOME = click.option(
     "--home",
@@ -55,7 +56,7 @@ def _clean_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except ConfigError as error:
             for problem in error.problems:
                 click.echo(problem, err=True)
-        except (LedgerError, StudyLocked) as error:
+        except (LedgerError, StudyLocked, TrackingError) as error:
             click.echo(str(error), err=True)
         sys.exit(2)
 
@@ -142,7 +143,7 @@ def _run(
     from rich.console import Console
 
     from study.console import Watch
-    from study.tracking.mlflow_mirror import check_uri, log_report
+    from study.tracking.mlflow_mirror import log_report
     from study.tuning.session import Options, run_session
 
     uri = tracking_uri or home.mlflow_uri
@@ -208,13 +209,17 @@ def status(name: str | None, home: Path) -> None:
 @_clean_errors
 def sync(name: str, home: Path, tracking_uri: str | None) -> None:
     """Build MLflow's view of STUDY from its ledger; a second time changes nothing."""
-    from study.tracking.mlflow_mirror import check_uri
     from study.tracking.mlflow_mirror import sync as sync_mlflow
 
     place = Home(home)
     uri = tracking_uri or place.mlflow_uri
     check_uri(uri)
-    click.echo(sync_mlflow(place.existing(name), uri))
+    folder = place.existing(name)
+    with DriverLock(folder):
+        counts = sync_mlflow(folder, uri)
+    click.echo(
+        f"{name}: {counts.runs_created} runs made, {counts.runs_removed} removed, {counts.metrics_logged} metrics logged"
+    )
 
 
 @main.command()
@@ -224,7 +229,6 @@ def sync(name: str, home: Path, tracking_uri: str | None) -> None:
 @_clean_errors
 def verify(name: str, home: Path, tracking_uri: str | None) -> None:
     """Say where STUDY's ledger, Optuna's study and MLflow differ; exit code 1 if they do."""
-    from study.tracking.mlflow_mirror import check_uri
     from study.tracking.mlflow_mirror import verify as verify_mlflow
     from study.tuning.verify import verify_optuna
 
@@ -263,7 +267,6 @@ def export(name: str, home: Path, target: Path | None) -> None:
 @_clean_errors
 def ui(home: Path, tracking_uri: str | None, port: int | None) -> None:
     """Open MLflow's UI on the studies' store, on this machine only."""
-    from study.tracking.mlflow_mirror import check_uri
     from study.tracking.mlflow_ui import serve
 
     uri = tracking_uri or Home(home).mlflow_uri

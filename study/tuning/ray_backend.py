@@ -68,19 +68,25 @@ def _short_temp() -> str:
 
 
 def run_trials(
-    driver: Driver, workplace: Workplace, compute: Compute, scratch: Path, after_event: Callable[[], None]
+    driver: Driver,
+    workplace: Workplace,
+    compute: Compute,
+    scratch: Path,
+    after_event: Callable[[], None],
+    trainable: Callable[[dict[str, Any]], None] = train_job,
 ) -> None:
     """Train until the driver has nothing left or is stopping. Needs an initialized Ray.
 
     scratch: a folder that all nodes reach, for Tune's own files; removed at the end. after_event: called after each of
-    the driver's decisions. Raises: whatever the driver raises (LedgerError, say), once the workers have been let go.
+    the driver's decisions. trainable: what Ray runs for a job; a benchmark gives one that trains nothing.
+    Raises: whatever the driver raises (LedgerError, say), once the workers have been let go.
     """
     desk = _Desk(driver, after_event)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, _slots(compute)))
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         tuner = tune.Tuner(
-            tune.with_resources(train_job, {"cpu": compute.threads, "gpu": compute.gpus}),
+            tune.with_resources(trainable, {"cpu": compute.threads, "gpu": compute.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=_Searcher(desk, workplace, compute),
                 scheduler=_Scheduler(desk),

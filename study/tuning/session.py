@@ -29,12 +29,12 @@ from study.stages.key import Environment
 from study.stages.shelf import Shelf
 from study.stages.store import StageStore
 from study.tracking.mirror import Mirror
-from study.tracking.mlflow_mirror import MlflowView, prepare
+from study.tracking.mlflow_mirror import MlflowView
 from study.tuning.driver import Driver
 from study.tuning.proposals import OptunaJournal
 from study.tuning.ray_backend import local_ray, run_trials
 from study.tuning.verify import JOURNAL_NAME, open_journal
-from study.tuning.worker import Workplace
+from study.tuning.worker import Workplace, train_job
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "plotly", "faiss-cpu", "numpy")
 _MIRROR_TIMEOUT_S = 60.0
@@ -98,12 +98,13 @@ def run_session(
     *,
     resume: bool,
     watch: Callable[[Driver], None] = lambda driver: None,
+    trainable: Callable[[dict[str, Any]], None] = train_job,
 ) -> Outcome:
     """Run a study until it is finished or a signal stops it.
 
     source: the study file's text. resume: go on with an unfinished study (or one whose budget grew). watch: called
-    after each of the driver's decisions. Raises: StudyLocked; LedgerError; ConfigError where the ledger holds another
-    study, or an unfinished one and `resume` is false.
+    after each of the driver's decisions. trainable: as for run_trials. Raises: StudyLocked; LedgerError; ConfigError
+    where the ledger holds another study, or an unfinished one and `resume` is false.
     """
     folder = options.home.folder(study_config.name)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -126,11 +127,12 @@ def run_session(
                 stages_dir=str((folder / "stages").resolve()),
             )
             compute = study_config.trial.compute
+            note = "stopped"
             try:
                 with local_ray(options.cpus or os.cpu_count() or 1, options.gpus):
-                    run_trials(driver, workplace, compute, folder / "tune", after_event)
-            finally:
+                    run_trials(driver, workplace, compute, folder / "tune", after_event, trainable)
                 note = "stopped" if driver.stopping else "finished"
+            finally:
                 with contextlib.suppress(Exception):  # a full disk: the error under way says so
                     ledger.append(_driver_event("closed", note=note), durable=True)
             complete = [mirror.close(_MIRROR_TIMEOUT_S) for mirror in mirrors]
@@ -180,7 +182,6 @@ def _driver_event(what: Any, *, config: dict[str, JsonValue] | None = None, note
 def _mirrors(folder: Path, study_config: StudyConfig, options: Options) -> Iterator[list[Mirror]]:
     (folder / JOURNAL_NAME).unlink(missing_ok=True)
     mirrors = [Mirror(folder, OptunaJournal(open_journal(folder), study_config))]
-    prepare(options.tracking_uri)
     mirrors.append(Mirror(folder, MlflowView(options.tracking_uri, study_config.name, folder)))
     for mirror in mirrors:
         mirror.start()
