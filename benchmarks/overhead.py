@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import ray
+from ray import tune
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +24,6 @@ from benchmarks.machine import describe_machine
 from search_spaces.load import parse_study
 from study.home import Home
 from study.records import EpochResult
-from study.tuning.ray_backend import ray, tune
 from study.tuning.session import Options, run_session
 from study.tuning.worker import EpochReport
 

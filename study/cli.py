@@ -217,9 +217,8 @@ def sync(name: str, home: Path, tracking_uri: str | None) -> None:
     folder = place.existing(name)
     with DriverLock(folder):
         counts = sync_mlflow(folder, uri)
-    click.echo(
-        f"{name}: {counts.runs_created} runs made, {counts.runs_removed} removed, {counts.metrics_logged} metrics logged"
-    )
+    made, gone, metrics = counts.runs_created, counts.runs_removed, counts.metrics_logged
+    click.echo(f"{name}: {made} runs made, {gone} removed, {metrics} metrics logged")
 
 
 @main.command()
