@@ -223,6 +223,15 @@ def settings(frame: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     return sorted(parts, key=lambda item: -item[1].groupby(["study", "number"]).ngroups)
 
 
+def main_settings(frame: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
+    """Per dataset the setting of the thesis: its usual configuration, SoftTriple if there, with most trials."""
+    chosen: dict[str, tuple[Setting, pd.DataFrame]] = {}
+    usual = [item for item in settings(frame) if not item[0].other and item[1]["start"].notna().any()]
+    for setting, part in sorted(usual, key=lambda item: item[0].loss_kind != "soft_triple"):
+        chosen.setdefault(setting.dataset, (setting, part))
+    return list(chosen.values())
+
+
 def conditions(part: pd.DataFrame) -> list[Condition]:
     """The conditions of a part of `curves`, in order of schedule, start and end."""
     unique = part[list(Condition._fields)].drop_duplicates().sort_values(list(Condition._fields))

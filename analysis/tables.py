@@ -244,7 +244,7 @@ _KEYS = ["schedule", "start", "end", "epochs_done", "since", "metric"]
 def _scale_table(frame: pd.DataFrame, number: str, caption: str) -> Table:
     printed = thesis_data.load(number)
     names = {key: name for key, name in PRINTED_DATASETS.items() if key in set(printed["dataset"])}
-    found: list[tuple[Setting, pd.DataFrame] | None] = [*_main_settings(frame)] or [None]
+    found: list[tuple[Setting, pd.DataFrame] | None] = [*runs.main_settings(frame)] or [None]
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
     for item in found:
@@ -274,15 +274,6 @@ def _scale_table(frame: pd.DataFrame, number: str, caption: str) -> Table:
     ]
     percent = ("ours", "by seed", *names.values())
     return Table(number, f"{caption} {_INTERVAL}", pd.DataFrame(rows)[order], tuple(dict.fromkeys(missing)), percent)
-
-
-def _main_settings(frame: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
-    """Per dataset the setting of the thesis: its usual configuration, SoftTriple if there, with most trials."""
-    chosen: dict[str, tuple[Setting, pd.DataFrame]] = {}
-    usual = [item for item in runs.settings(frame) if not item[0].other and item[1]["start"].notna().any()]
-    for setting, part in sorted(usual, key=lambda item: item[0].loss_kind != "soft_triple"):
-        chosen.setdefault(setting.dataset, (setting, part))
-    return list(chosen.values())
 
 
 def _scale_row(cell: dict[str, Any], item: tuple[Setting, pd.DataFrame] | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from that epoch. Tables 4.4 and 4.5 do not print start and end of the scale; 20 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 import pandas as pd
@@ -22,6 +23,11 @@ def load(table: str) -> pd.DataFrame:
     """
     if table not in (*TABLES, "text"):
         raise ValueError(f"no printed table {table!r}; there are {', '.join(TABLES)} and 'text'")
+    return _read(table).copy()
+
+
+@cache
+def _read(table: str) -> pd.DataFrame:
     name = "text.csv" if table == "text" else f"table_{table.replace('.', '_')}.csv"
     with resources.files("analysis").joinpath("thesis", name).open(encoding="utf-8") as stream:
         frame = pd.read_csv(stream, dtype={"section": str, "errata": str, "reference": str})
@@ -38,14 +44,17 @@ def scale_tables(*tables: str) -> pd.DataFrame:
 
 def value(table: str, dataset: str, schedule: str, end: float, epochs_done: int, metric: str) -> float:
     """One printed value. Raises: ValueError unless exactly one row of `table` fits."""
+    values = _values(table).get((dataset, schedule, float(end), epochs_done, metric), [])
+    if len(values) != 1:
+        raise ValueError(f"table {table} prints {len(values)} values of {metric} for {dataset}, {schedule} to {end:g}")
+    return values[0]
+
+
+@cache
+def _values(table: str) -> dict[tuple[str, str, float, int, str], list[float]]:
     frame = scale_tables(table)
-    fits = frame[
-        (frame["dataset"] == dataset)
-        & (frame["schedule"] == schedule)
-        & (frame["end"] == end)
-        & (frame["epochs_done"] == epochs_done)
-        & (frame["metric"] == metric)
-    ]
-    if len(fits) != 1:
-        raise ValueError(f"table {table} prints {len(fits)} values of {metric} for {dataset}, {schedule} to {end:g}")
-    return float(fits["value"].iloc[0])
+    values: dict[tuple[str, str, float, int, str], list[float]] = {}
+    columns = (frame[name].tolist() for name in ("dataset", "schedule", "end", "epochs_done", "metric", "value"))
+    for dataset, schedule, end, epochs_done, metric, number in zip(*columns, strict=True):
+        values.setdefault((dataset, schedule, float(end), epochs_done, metric), []).append(number)
+    return values

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from analysis import intervals
 
 
-def test_a_mean_interval_worked_by_hand():
+def test_a_mean_interval_worked_by_hand() -> None:
     # t(.975, 4) = 2.776445; sd of 1..5 = sqrt(2.5)
     interval = intervals.mean_interval([1, 2, 3, 4, 5])
     assert interval.mean == 3
@@ -19,7 +20,7 @@ def test_a_mean_interval_worked_by_hand():
     assert interval.n == 5
 
 
-def test_one_value_has_no_interval_and_none_is_refused():
+def test_one_value_has_no_interval_and_none_is_refused() -> None:
     assert intervals.mean_interval([0.5]) == (0.5, None, None, 1)
     assert intervals.mean_interval([0.5, np.nan]) == (0.5, None, None, 1)
     assert not intervals.mean_interval([0.5]).holds(0.5)
@@ -34,7 +35,7 @@ def test_mean_intervals_cover_95_percent(n):
     assert abs(held - 0.95) < 0.016  # 3 sd of a share over 2,000 runs
 
 
-def test_paired_intervals_use_common_seeds_only():
+def test_paired_intervals_use_common_seeds_only() -> None:
     first = pd.Series({0: 0.5, 1: 0.6, 2: 0.7})
     second = pd.Series({1: 0.5, 2: 0.5, 3: 0.9})
     interval = intervals.paired_interval(first, second)
@@ -42,29 +43,34 @@ def test_paired_intervals_use_common_seeds_only():
     assert interval.n == 2
 
 
-def test_p_values_are_those_of_scipy():
+def test_p_values_are_those_of_scipy() -> None:
     values = [0.1, 0.3, -0.1, 0.4, 0.2]
     assert intervals.p_above(values) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
     assert intervals.p_below(values, 0.3) == pytest.approx(stats.ttest_1samp(values, 0.3, alternative="less").pvalue)
     assert intervals.p_differs(values, 0.1) == pytest.approx(stats.ttest_1samp(values, 0.1).pvalue)
 
 
-def test_p_values_without_spread_or_without_seeds():
+def test_p_values_without_spread_or_without_seeds() -> None:
     assert intervals.p_above([0.1]) == 1
     assert intervals.p_above([0.25, 0.25]) == 0
     assert intervals.p_above([0.0, 0.0]) == 1
     assert intervals.p_differs([0.0, 0.0]) == 1
 
 
-def test_holm_worked_by_hand():
+def test_holm_worked_by_hand() -> None:
     assert intervals.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert intervals.holm([]) == []
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    p_values = np.random.default_rng(0).uniform(0, 0.2, 17)
+    assert intervals.holm(list(p_values)) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
 
 
 # The set of configurations not worse than the best -------------------------------------------------------------------
 
 
-def test_a_clear_winner_stands_alone_and_ties_stand_together():
+def test_a_clear_winner_stands_alone_and_ties_stand_together() -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(0, 0.005, (4, 5)), index=[1, 5, 20, 60]) + 0.5
     frame.loc[[1, 60]] -= 0.2
@@ -73,12 +79,12 @@ def test_a_clear_winner_stands_alone_and_ties_stand_together():
     assert intervals.not_worse_than_best(frame) == [5]
 
 
-def test_without_two_seeds_nothing_is_shown_to_be_worse():
+def test_without_two_seeds_nothing_is_shown_to_be_worse() -> None:
     assert intervals.not_worse_than_best(pd.DataFrame({0: [0.1, 0.9]}, index=["a", "b"])) == ["a", "b"]
     assert intervals.not_worse_than_best(pd.DataFrame({0: [0.1], 1: [0.2]}, index=["only"])) == ["only"]
 
 
-def test_missing_seeds_are_left_out_pair_by_pair():
+def test_missing_seeds_are_left_out_pair_by_pair() -> None:
     frame = pd.DataFrame([[0.1, 0.11, np.nan, 0.1], [0.9, 0.91, 0.9, np.nan]], index=["low", "high"])
     assert intervals.not_worse_than_best(frame) == ["high"]
 
@@ -106,7 +112,7 @@ def test_the_true_best_is_kept_in_95_percent_of_runs(n, spread):
     assert kept.min() > 0.95 - 0.012
 
 
-def test_the_set_shrinks_to_what_the_seeds_can_tell():
+def test_the_set_shrinks_to_what_the_seeds_can_tell() -> None:
     means = np.array([0.50, 0.49, 0.46, 0.40])
     kept = simulated_sets(4, 10, np.full(4, 0.008), means, 2000, seed=1)
     assert kept[0] > 0.99
@@ -147,7 +153,7 @@ def test_intervals_of_the_best_scale_cover_95_percent(curve, best, seeds):
     assert abs(np.mean(held) - 0.95) < 0.03  # 3 sd of a share over 600 runs
 
 
-def test_the_best_scale_without_noise_is_the_top_of_the_curve():
+def test_the_best_scale_without_noise_is_the_top_of_the_curve() -> None:
     frame = pd.DataFrame(parabola(12.0)[:, None] + np.linspace(0, 0.01, 6), index=SCALES)
     estimate = intervals.best_scale(frame)
     assert estimate is not None
@@ -157,13 +163,13 @@ def test_the_best_scale_without_noise_is_the_top_of_the_curve():
     assert not estimate.holds(6.5)
 
 
-def test_the_best_scale_needs_five_seeds_and_five_scales():
+def test_the_best_scale_needs_five_seeds_and_five_scales() -> None:
     draw = recall_over_scales(parabola(10.0), 1, 5, seed=0)[0]
     assert intervals.best_scale(pd.DataFrame(draw[:, :4], index=SCALES)) is None
     assert intervals.best_scale(pd.DataFrame(draw[:4], index=SCALES[:4])) is None
 
 
-def test_a_curve_that_still_rises_leaves_its_best_scale_open_above():
+def test_a_curve_that_still_rises_leaves_its_best_scale_open_above() -> None:
     rising = pd.DataFrame(0.1 * np.log(SCALES)[:, None] + recall_over_scales(0 * SCALES, 1, 5, seed=0)[0], index=SCALES)
     estimate = intervals.best_scale(rising)
     assert estimate is not None
@@ -187,7 +193,7 @@ def test_intervals_over_test_classes_cover_95_percent(classes):
     assert abs(np.mean(held) - 0.95) < 0.03
 
 
-def test_intervals_of_differences_over_test_classes_cover_95_percent():
+def test_intervals_of_differences_over_test_classes_cover_95_percent() -> None:
     rng = np.random.default_rng(5)
     own = rng.beta(2, 2, (600, 40))
     first, second = rng.binomial(12, own), rng.binomial(12, own)
@@ -198,18 +204,18 @@ def test_intervals_of_differences_over_test_classes_cover_95_percent():
     assert abs(np.mean(held) - 0.95) < 0.03
 
 
-def test_bootstrap_of_a_skewed_mean_covers_95_percent_from_20_values_on():
+def test_bootstrap_of_a_skewed_mean_covers_95_percent_from_20_values_on() -> None:
     draws = np.random.default_rng(6).gamma(4.0, 1.0, (600, 30))
     held = [intervals.bootstrap_interval(draw, resamples=500).holds(4.0) for draw in draws]
     assert abs(np.mean(held) - 0.95) < 0.03
 
 
-def test_a_bootstrap_over_few_seeds_is_refused():
+def test_a_bootstrap_over_few_seeds_is_refused() -> None:
     with pytest.raises(ValueError, match="mean_interval"):
         intervals.bootstrap_interval([0.5, 0.6, 0.7, 0.6, 0.5])
 
 
-def test_recall_over_classes_weighs_classes_by_their_images():
+def test_recall_over_classes_weighs_classes_by_their_images() -> None:
     interval = intervals.class_interval([1] * 20, [1] * 10 + [3] * 10)
     assert interval.mean == pytest.approx(0.5)
     assert interval.n == 20
@@ -218,7 +224,7 @@ def test_recall_over_classes_weighs_classes_by_their_images():
 # Planning ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_smallest_detectable_difference_is_found_with_the_power_asked_for():
+def test_the_smallest_detectable_difference_is_found_with_the_power_asked_for() -> None:
     difference = intervals.smallest_detectable(0.008, 5)
     draws = np.random.default_rng(7).normal(difference, 0.008, (20_000, 5))
     t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / np.sqrt(5))
@@ -233,13 +239,13 @@ def test_seeds_needed_undoes_the_smallest_detectable_difference(seeds):
     assert intervals.seeds_needed(-difference * 0.97, 0.008) > seeds
 
 
-def test_seeds_needed_at_the_edges():
+def test_seeds_needed_at_the_edges() -> None:
     assert intervals.seeds_needed(1.0, 0.0) == 2
     with pytest.raises(ValueError, match="difference of 0"):
         intervals.seeds_needed(0.0, 0.01)
 
 
-def test_the_correlation_of_seeds_is_the_share_that_pairing_takes_away():
+def test_the_correlation_of_seeds_is_the_share_that_pairing_takes_away() -> None:
     rng = np.random.default_rng(8)
     frame = pd.DataFrame(rng.normal(0, 0.01, (1, 2000)) + rng.normal(0, 0.01, (6, 2000)))
     assert intervals.seed_correlation(frame) == pytest.approx(0.5, abs=0.04)
@@ -249,7 +255,7 @@ def test_the_correlation_of_seeds_is_the_share_that_pairing_takes_away():
     assert intervals.seed_correlation(frame.iloc[:, :1]) is None
 
 
-def test_choosing_on_test_classes_flatters_by_the_expected_maximum():
+def test_choosing_on_test_classes_flatters_by_the_expected_maximum() -> None:
     rng = np.random.default_rng(9)
     # seven equal configurations: the best of seven normal draws lies 1.352 sd above the mean
     val, test = (pd.DataFrame(0.5 + rng.normal(0, 0.01, (7, 3000))) for _ in range(2))
@@ -261,7 +267,7 @@ def test_choosing_on_test_classes_flatters_by_the_expected_maximum():
     assert result.test_choice.mean - result.val_choice.mean == pytest.approx(result.gap.mean)
 
 
-def test_optimism_of_one_seed_and_of_none():
+def test_optimism_of_one_seed_and_of_none() -> None:
     one = pd.DataFrame({0: [0.5, 0.6]})
     assert intervals.optimism(one, one).elsewhere is None
     assert intervals.optimism(one, one).gap.mean == 0

@@ -49,7 +49,7 @@ def test_adacos_scales_by_number_of_classes(function, row):
         assert met(function(float(classes)), printed), (classes, function(float(classes)), printed)
 
 
-def test_the_scale_whose_inflection_is_45_degrees():
+def test_the_scale_whose_inflection_is_45_degrees() -> None:
     assert theory.scale_with_inflection_at_45(10) is None
     for classes, printed in zip(CLASSES[1:], ("5.7608", "5.7939", "6.1030", "9.3358"), strict=True):
         scale = theory.scale_with_inflection_at_45(classes)
@@ -57,7 +57,7 @@ def test_the_scale_whose_inflection_is_45_degrees():
         assert theory.inflection_degrees(scale, classes) == pytest.approx(45, abs=1e-6)
 
 
-def test_the_inflection_is_where_the_probability_falls_fastest():
+def test_the_inflection_is_where_the_probability_falls_fastest() -> None:
     angles = np.linspace(0, 90, 90001)
     fall = -np.gradient(theory.probability(angles, 6.5, 100))
     assert theory.inflection_degrees(6.5, 100) == pytest.approx(angles[fall.argmax()], abs=2e-3)
@@ -69,30 +69,30 @@ def test_dynamic_adacos_has_no_fixed_point_in_the_plane(classes):
     assert theory.adacos_start_approximate(classes, 2) is None
 
 
-def test_the_approximate_start_is_near_and_exists_from_four_logarithms_of_dimensions():
+def test_the_approximate_start_is_near_and_exists_from_four_logarithms_of_dimensions() -> None:
     assert theory.adacos_start_approximate(100, 64) == pytest.approx(theory.adacos_start(100, 64), abs=0.005)
     assert theory.adacos_start_approximate(100, math.floor(4 * math.log(99))) is None
     assert theory.adacos_start_approximate(100, math.ceil(4 * math.log(99))) is not None
 
 
-def test_the_mean_exponential_cosine_is_that_of_random_directions():
+def test_the_mean_exponential_cosine_is_that_of_random_directions() -> None:
     x = np.random.default_rng(0).normal(size=(200_000, 16))
     cosine = x[:, 0] / np.linalg.norm(x, axis=1)
     assert theory.log_mean_exp_cosine(5.0, 16) == pytest.approx(math.log(np.exp(5 * cosine).mean()), abs=0.005)
     assert theory.log_mean_exp_cosine(0.5, 512) == pytest.approx(0.5**2 / 1024, rel=1e-3)
 
 
-def test_the_mean_exponential_cosine_keeps_its_slope_where_the_plain_form_overflows():
+def test_the_mean_exponential_cosine_keeps_its_slope_where_the_plain_form_overflows() -> None:
     low, high = (theory.log_mean_exp_cosine(scale, 4) for scale in (700.0, 720.0))
     assert 0.99 < (high - low) / 20 < 1
 
 
-def test_a_batch_grows_the_dynamic_scale_by_at_most_the_root_of_two():
+def test_a_batch_grows_the_dynamic_scale_by_at_most_the_root_of_two() -> None:
     assert theory.adacos_growth(1.0, 126.87) == pytest.approx(math.sqrt(2))
     assert theory.adacos_growth(0.5, 30.0) == pytest.approx(0.5 / math.cos(math.pi / 6))
 
 
-def test_the_training_code_and_the_theory_have_one_fixed_scale():
+def test_the_training_code_and_the_theory_have_one_fixed_scale() -> None:
     for classes in CLASSES:
         assert theory.adacos_fixed(float(classes)) == pytest.approx(adacos_fixed_scale(classes), rel=1e-15)
 
@@ -152,14 +152,14 @@ def test_ceiling_of_the_probability_without_repulsion(scale, row):
         assert met(theory.probability(0.0, scale, classes), printed)
 
 
-def test_normface_and_cosface_state_the_same_bound():
+def test_normface_and_cosface_state_the_same_bound() -> None:
     for probability in (0.5, 0.9, 0.999):
         scale = theory.normface_scale(-math.log(probability), 100)
         assert scale == pytest.approx(theory.cosface_scale(100, probability))
         assert theory.normface_bound(scale, 100) == pytest.approx(-math.log(probability))
 
 
-def test_no_class_arrangement_is_below_the_normface_bound():
+def test_no_class_arrangement_is_below_the_normface_bound() -> None:
     rng = np.random.default_rng(1)
     for dim in (2, 5, 20):
         proxies = rng.normal(size=(10, dim))
@@ -169,7 +169,7 @@ def test_no_class_arrangement_is_below_the_normface_bound():
         assert loss >= theory.normface_bound(7.0, 10)
 
 
-def test_the_simplex_reaches_the_normface_bound():
+def test_the_simplex_reaches_the_normface_bound() -> None:
     logits = 3.0 * np.where(np.eye(10), 1.0, theory.simplex_cosine(10.0))
     loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - np.diag(logits))
     assert loss == pytest.approx(theory.normface_bound(3.0, 10), rel=1e-12)
@@ -200,12 +200,12 @@ def test_adacos_puts_the_half_point_at_45_degrees(classes):
     assert theory.half_point_degrees(theory.adacos_fixed(float(classes)), classes) == pytest.approx(45, abs=1e-9)
 
 
-def test_adacos_fixed_scale_of_thousands_of_classes():
+def test_adacos_fixed_scale_of_thousands_of_classes() -> None:
     assert met(theory.adacos_fixed(2000.0), "10.749")
     assert met(theory.adacos_fixed(20000.0), "14.006")
 
 
-def test_the_half_point_starts_at_zero_degrees_and_does_not_exist_below():
+def test_the_half_point_starts_at_zero_degrees_and_does_not_exist_below() -> None:
     start = math.log(99)
     assert theory.half_point_degrees(start, 100) == 0
     assert math.isnan(theory.half_point_degrees(start - 0.01, 100))
@@ -229,7 +229,7 @@ def test_probability_at_the_fixed_scale(theta, row):
         assert met(theory.probability(theta, theory.adacos_fixed(float(classes)), classes), printed)
 
 
-def test_probability_at_right_angles_is_that_of_chance():
+def test_probability_at_right_angles_is_that_of_chance() -> None:
     for classes in CLASSES:
         assert theory.probability(90.0, 6.5, classes) == pytest.approx(1 / classes)
 
@@ -258,14 +258,14 @@ def test_half_points_with_a_margin(half_point, row):
         assert met(half_point(classes), printed)
 
 
-def test_half_points_with_a_margin_are_where_the_probability_is_a_half():
+def test_half_points_with_a_margin_are_where_the_probability_is_a_half() -> None:
     angle = theory.arcface_half_point_degrees(20.0, 100, 0.5)
     assert theory.arcface_probability(angle, 20.0, 100, 0.5) == pytest.approx(0.5)
     angle = theory.cosface_half_point_degrees(20.0, 100, 0.35)
     assert theory.cosface_probability(angle, 20.0, 100, 0.35) == pytest.approx(0.5)
 
 
-def test_a_margin_can_take_the_half_point_away():
+def test_a_margin_can_take_the_half_point_away() -> None:
     assert math.isnan(theory.cosface_half_point_degrees(6.5, 100, 0.35))
     assert math.isnan(theory.arcface_half_point_degrees(5.0, 100, 0.5))
 
@@ -288,12 +288,12 @@ def test_softmax_of_one_vector(scale, shares, count):
     assert met(theory.effective_classes(ours), count)
 
 
-def test_effective_classes_of_certain_and_uniform_distributions():
+def test_effective_classes_of_certain_and_uniform_distributions() -> None:
     assert theory.effective_classes(np.array([1.0, 0.0, 0.0])) == 1
     assert theory.effective_classes(np.full(7, 1 / 7)) == pytest.approx(7)
 
 
-def test_effective_classes_at_random_initialization():
+def test_effective_classes_at_random_initialization() -> None:
     for classes, printed in by_classes("7.2 70.4 71.9 87.0 719"):
         assert met(theory.effective_classes_at_start(6.5, classes, 64), printed)
 
@@ -330,7 +330,7 @@ def test_scale_20_has_finished_with_an_image_at_30_degrees(classes):
     assert theory.gradient_size(30.0, 20.0, classes) < 0.0004
 
 
-def test_the_gradient_is_the_slope_of_the_loss():
+def test_the_gradient_is_the_slope_of_the_loss() -> None:
     step = 1e-4
     slope = (theory.loss_at(40 + step, 5.0, 100) - theory.loss_at(40 - step, 5.0, 100)) / math.radians(2 * step)
     assert slope == pytest.approx(theory.gradient_size(40.0, 5.0, 100), rel=1e-6)
@@ -356,26 +356,26 @@ def test_the_angle_that_a_loss_means(loss, printed):
     assert theory.loss_at(angle, 5.0, 100) == pytest.approx(loss)
 
 
-def test_a_loss_that_no_angle_gives_has_none():
+def test_a_loss_that_no_angle_gives_has_none() -> None:
     assert math.isnan(theory.angle_of_loss(1e-9, 5.0, 100))
 
 
 # Geometry of the proxies -------------------------------------------------------------------------------------------
 
 
-def test_random_directions_have_cosine_variance_one_over_dimensions():
+def test_random_directions_have_cosine_variance_one_over_dimensions() -> None:
     assert theory.random_cosine_variance(64.0) == 0.015625
     assert met(theory.random_cosine_variance(512.0), ".001953")
     assert met(math.sqrt(theory.random_cosine_variance(64.0)), ".125")
     assert met(math.sqrt(theory.random_cosine_variance(512.0)), ".0442")
 
 
-def test_spread_of_the_variance_over_draws():
+def test_spread_of_the_variance_over_draws() -> None:
     assert met(theory.random_cosine_variance_sd(64, 100), ".00031")
     assert met(theory.random_cosine_variance_sd(64, 1000), "3.05e-5")
 
 
-def test_spread_of_the_variance_over_draws_is_that_of_xavier_proxies():
+def test_spread_of_the_variance_over_draws_is_that_of_xavier_proxies() -> None:
     rng = np.random.default_rng(2)
     draws = []
     for _ in range(100):
@@ -393,12 +393,12 @@ def test_the_largest_cosine_of_random_proxies(dim, proxies, simulated):
     assert theory.largest_random_cosine(dim, proxies) == pytest.approx(simulated, abs=0.005)
 
 
-def test_share_of_random_pairs_near_the_right_angle():
+def test_share_of_random_pairs_near_the_right_angle() -> None:
     assert round(theory.share_of_random_angles(75, 105, 64), 2) == 0.96
     assert round(theory.share_of_random_angles(75, 105, 512), 4) == 1
 
 
-def test_best_spread_of_the_proxies():
+def test_best_spread_of_the_proxies() -> None:
     for classes, printed in by_classes("-.111111 -.010309 -.010101 -.008333 -.001001"):
         assert met(theory.simplex_cosine(float(classes)), printed)
     for classes, printed in zip(CLASSES, (".80902", ".99795", ".99803", ".99865", ".99998"), strict=True):
@@ -414,7 +414,7 @@ def test_welch_bound(dim, row):
         assert ours == pytest.approx(1 / (classes - 1)) if printed == "simplex" else met(ours, printed)
 
 
-def test_welch_bound_at_512_dimensions():
+def test_welch_bound_at_512_dimensions() -> None:
     assert [theory.welch_bound(c, 512) for c in CLASSES[:4]] == pytest.approx([1 / (c - 1) for c in CLASSES[:4]])
     assert met(theory.welch_bound(1000, 512), ".0309")
 
@@ -427,7 +427,7 @@ def test_smallest_mean_square_cosine(dim, row):
         assert met(theory.smallest_mean_square_cosine(classes, dim), printed)
 
 
-def test_share_of_pairs_within_a_class():
+def test_share_of_pairs_within_a_class() -> None:
     for classes, printed in by_classes(".09091 .00919 .00901 .00744 .00090"):
         assert met(theory.within_class_share(classes, 10), printed)
 
@@ -441,6 +441,6 @@ def test_variance_of_merged_proxies_at_their_best_spread(dim, row):
         assert met(theory.merged_cosine_variance(classes, 10, between), printed)
 
 
-def test_variance_of_merged_proxies_between_random_classes():
+def test_variance_of_merged_proxies_between_random_classes() -> None:
     assert met(theory.merged_cosine_variance(100, 10, theory.random_between(64)), ".0244")
     assert met(theory.merged_cosine_variance(100, 10, theory.random_between(512)), ".0109")

@@ -47,7 +47,7 @@ def test_scale_tables_hold_what_the_first_transcription_holds(number):
 
 
 @needs_spec
-def test_cited_table_holds_what_the_first_transcription_holds():
+def test_cited_table_holds_what_the_first_transcription_holds() -> None:
     theirs, ours = spec_table("4.2"), thesis_data.load("4.2")
     assert ours["percent"].tolist() == theirs["value"].tolist()
     assert ours["alpha"].tolist() == theirs["scale"].tolist()
@@ -55,7 +55,7 @@ def test_cited_table_holds_what_the_first_transcription_holds():
 
 
 @needs_spec
-def test_proxy_variances_hold_what_the_first_transcription_holds():
+def test_proxy_variances_hold_what_the_first_transcription_holds() -> None:
     theirs, ours = spec_table("5.1"), thesis_data.load("5.1")
     for mine, other in (
         ("value", "value"),
@@ -70,7 +70,7 @@ def test_proxy_variances_hold_what_the_first_transcription_holds():
 
 
 @needs_spec
-def test_complexities_hold_what_the_first_transcription_holds():
+def test_complexities_hold_what_the_first_transcription_holds() -> None:
     theirs, ours = spec_table("3.1"), thesis_data.load("3.1")
     assert ours["printed"].fillna("").tolist() == theirs["complexity_printed"].fillna("").tolist()
     assert ours["corrected"].fillna("").tolist() == theirs["complexity_corrected"].fillna("").tolist()
@@ -78,7 +78,7 @@ def test_complexities_hold_what_the_first_transcription_holds():
 
 
 @needs_spec
-def test_text_values_hold_what_the_first_transcription_holds():
+def test_text_values_hold_what_the_first_transcription_holds() -> None:
     theirs = pd.read_csv(SPEC / "text_values.csv")
     values = []
     for row in theirs.itertuples():
@@ -103,7 +103,7 @@ def test_printed_changes_are_differences_of_printed_values(number):
         assert ends[0] - ends[1] == pytest.approx(change.value, abs=1e-9)
 
 
-def test_the_change_that_the_constant_rows_leave_out():
+def test_the_change_that_the_constant_rows_leave_out() -> None:
     for dataset, change in (("cub200", -0.0010), ("cars196", -0.0017)):
         after, before = (
             thesis_data.value("4.3", dataset, "constant", 20, epoch, "test_recall_at_1") for epoch in (100, 50)
@@ -111,7 +111,7 @@ def test_the_change_that_the_constant_rows_leave_out():
         assert after - before == pytest.approx(change, abs=1e-9)
 
 
-def test_the_cub_run_at_20_is_one_run_in_two_tables_and_the_cars_run_is_not():
+def test_the_cub_run_at_20_is_one_run_in_two_tables_and_the_cars_run_is_not() -> None:
     for dataset, same in (("cub200", True), ("cars196", False)):
         one, other = (
             thesis_data.value(number, dataset, "constant", 20, 100, "test_recall_at_1") for number in ("4.1", "4.3")
@@ -126,14 +126,14 @@ def test_the_best_constant_scale_of_the_text_is_the_table_s(dataset, best):
     assert frame.loc[frame["value"].idxmax(), "start"] == best
 
 
-def test_five_of_the_six_baselines_come_from_decays_and_one_from_the_constant():
+def test_five_of_the_six_baselines_come_from_decays_and_one_from_the_constant() -> None:
     frame = thesis_data.scale_tables("4.3", "4.4", "4.5")
     start = frame[(frame["epochs_done"] == 50) & (frame["metric"] == "test_recall_at_1")]
     assert start.groupby("dataset").size().to_dict() == {"cub200": 6, "cars196": 6}
     assert (start["start"] == 20).all()
 
 
-def test_every_fraction_is_a_fraction_and_every_row_names_its_page():
+def test_every_fraction_is_a_fraction_and_every_row_names_its_page() -> None:
     frame = thesis_data.scale_tables()
     assert frame["value"].between(0, 1).all()
     assert len(frame) == 14 + 32 + 12 + 12 + 16
@@ -141,7 +141,7 @@ def test_every_fraction_is_a_fraction_and_every_row_names_its_page():
         assert thesis_data.load(number)["page"].between(15, 37).all()
 
 
-def test_an_unknown_table_is_refused_with_what_there_is():
+def test_an_unknown_table_is_refused_with_what_there_is() -> None:
     with pytest.raises(ValueError, match=r"4\.9.*4\.1"):
         thesis_data.load("4.9")
     with pytest.raises(ValueError, match="prints 0 values"):
