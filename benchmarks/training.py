@@ -4,8 +4,8 @@
 
 All train the glyph recipe: 100 classes of 12 images, 32 x 32, batches of 32, the small network, SoftTriple with K = 10.
 Only training is timed, evaluation is not. Each contender has a process and one torch thread, since a study runs one
-trial on each core; the rounds, an epoch each, are interleaved, so that other load on the machine meets all alike. CPU seconds are those of the training process alone,
-so they leave out what worker processes use; other load moves them less than the wall clock.
+trial on each core; the rounds, an epoch each, are interleaved, so that other load on the machine meets all alike. CPU
+seconds are those of the training process alone, without worker processes; other load moves them less than the clock.
 
 - ours: Trainer's epoch: order, distortion, forward, backward, optimizer, running metrics.
 - bare: forward and backward pass of the same network and loss on the same distorted batches, in our process.
