@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAN = float("nan")
 
 
-class NoSuchStudy(Exception):  # noqa: N818 - the message is what a user reads
+class NoSuchStudy(Exception):
     """No study goes by this name or path. One line, with names that are near."""
 
 
@@ -59,13 +59,7 @@ class Study:
     @cached_property
     def config(self) -> StudyConfig:
         """The study file's values."""
-        from search_spaces.study_config import StudyConfig
-
-        raw: dict[str, Any] = dict(self.record.config_json)
-        if isinstance(raw.get("vary"), dict):
-            # Written out, a list of choices is {kind: choice, options: [...]}; StudyConfig reads the list alone.
-            raw["vary"] = {path: _choices(span) for path, span in raw["vary"].items()}
-        return StudyConfig.model_validate_json(json.dumps(raw))
+        return self.record.config
 
     @property
     def objective(self) -> str:
@@ -93,10 +87,6 @@ class Study:
     def last_epochs(self) -> pd.DataFrame:
         """Each trial's last recorded epoch, one row a trial, indexed by trial number."""
         return self.epochs.groupby("number", sort=False).tail(1).set_index("number")
-
-
-def _choices(span: Any) -> Any:
-    return span["options"] if isinstance(span, dict) and span.get("kind") == "choice" else span
 
 
 def default_home() -> Path:
@@ -131,20 +121,65 @@ def load(study: str | Path, home: Path | None = None) -> Study:
     A study that still runs, or whose last line is torn, is read as far as it goes.
     Raises: NoSuchStudy; LedgerError for a damaged ledger or an unknown schema version, in one line.
     """
-    from study.ledger.read import LEDGER_NAME, LedgerError, StudyRecord, read_events
-    from study.records import EpochEvent
+    from analysis import cache
+    from study.ledger.read import LEDGER_NAME, LedgerError
 
     folder = find(study, home)
+    ledger = folder / LEDGER_NAME
+    key = cache.key_of(ledger)
+    cached = cache.read(folder, key) if cache.path_of(folder).exists() else None
+    if cached is None:
+        record, epochs, arrays = _read_all(ledger)
+        # A ledger that grew while it was read is another one than its key says.
+        if len(epochs) >= cache.LEAST_ROWS and ledger.stat().st_size == key.size:
+            cache.write(folder, key, cache.Cached(epochs, arrays))
+    else:
+        record, epochs, arrays = _read_all_but_epochs(ledger), cached.epochs, cached.arrays
+    if record.study is None:
+        raise LedgerError(f"{ledger}: empty; remove the folder and run the study file again")
+    return Study(folder, record, _trials(record, epochs), epochs, _rungs(record), _array_frame(arrays))
+
+
+def _read_all(ledger: Path) -> tuple[StudyRecord, pd.DataFrame, list[dict[str, Any]]]:
+    """The study without its epochs, its epochs, and the rows of the array files they name."""
+    from study.ledger.read import StudyRecord, read_events
+    from study.records import EpochEvent
+
     record, columns = StudyRecord(), _EpochColumns()
-    for event in read_events(folder / LEDGER_NAME):
+    for event in read_events(ledger):
         if isinstance(event, EpochEvent):
             columns.add(event)
         else:
             record.apply(event)
-    if record.study is None:
-        raise LedgerError(f"{folder / LEDGER_NAME}: empty; remove the folder and run the study file again")
-    epochs = columns.frame()
-    return Study(folder, record, _trials(record, epochs), epochs, _rungs(record), columns.array_frame())
+    return record, columns.frame(), columns.arrays
+
+
+def _read_all_but_epochs(ledger: Path) -> StudyRecord:
+    """The study without its epochs, of a ledger whose checksum says that it was read, and found whole, before."""
+    from pydantic import TypeAdapter
+
+    from study.ledger.read import StudyRecord
+    from study.records import Event, LedgerEvent
+
+    adapter: TypeAdapter[Event] = TypeAdapter(LedgerEvent)
+    record = StudyRecord()
+    with ledger.open("rb") as stream:
+        for line in stream:
+            # The kind stands near the line's start; what stands behind it may be a user's text.
+            if not line.endswith(b"\n") or not line.strip(b"\0\n") or b'"event":"epoch"' in line[:80]:
+                continue
+            record.apply(adapter.validate_json(line[9:-1]))
+    return record
+
+
+def _array_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    from study.records import ArrayFile
+
+    known = [{**row, "file": ArrayFile.model_validate_json(json.dumps(row["file"]))} for row in rows]
+    frame = pd.DataFrame(known, columns=["number", "epochs_done", "file"])
+    return frame.drop_duplicates(["number", "epochs_done"], keep="last", ignore_index=True)
 
 
 @dataclass
@@ -175,33 +210,35 @@ class _EpochColumns:
                 column.extend([NAN] * (rows - len(column)))
             column.append(value)
         if event.arrays is not None:
-            self.arrays.append({"number": event.number, "epochs_done": result.epochs_done, "file": event.arrays})
+            file = event.arrays.model_dump(mode="json")
+            self.arrays.append({"number": event.number, "epochs_done": result.epochs_done, "file": file})
 
     def frame(self) -> pd.DataFrame:
+        """The columns in order of trial and epoch. They are given up on the way: both at once would double the peak."""
         import numpy as np
         import pandas as pd
 
         rows = len(self.number)
-        columns: dict[str, Any] = {
-            "number": np.frombuffer(self.number, dtype=np.int64) if rows else np.empty(0, np.int64),
-            "epochs_done": np.frombuffer(self.epochs_done, dtype=np.int64) if rows else np.empty(0, np.int64),
-            "inherited": np.frombuffer(self.inherited, dtype=np.int8).astype(bool) if rows else np.empty(0, bool),
-            "train_s": np.frombuffer(self.train_s) if rows else np.empty(0),
-            "eval_s": np.frombuffer(self.eval_s) if rows else np.empty(0),
-        }
-        for name, column in self.metrics.items():
-            column.extend([NAN] * (rows - len(column)))
-            columns[name] = np.frombuffer(column)
-        frame = pd.DataFrame(columns)
+        number = np.array(self.number, dtype=np.int64)
+        epochs_done = np.array(self.epochs_done, dtype=np.int64)
+        order = np.lexsort((np.arange(rows), epochs_done, number))
+        number, epochs_done = number[order], epochs_done[order]
         # A restarted trial reports its epochs again; the ledger's later line counts.
-        frame = frame.drop_duplicates(["number", "epochs_done"], keep="last")
-        return frame.sort_values(["number", "epochs_done"], kind="stable", ignore_index=True)
-
-    def array_frame(self) -> pd.DataFrame:
-        import pandas as pd
-
-        frame = pd.DataFrame(self.arrays, columns=["number", "epochs_done", "file"])
-        return frame.drop_duplicates(["number", "epochs_done"], keep="last", ignore_index=True)
+        last = np.ones(rows, dtype=bool)
+        last[:-1] = (number[1:] != number[:-1]) | (epochs_done[1:] != epochs_done[:-1])
+        order = order[last]
+        columns: dict[str, Any] = {
+            "number": number[last],
+            "epochs_done": epochs_done[last],
+            "inherited": np.array(self.inherited, dtype=bool)[order],
+            "train_s": np.array(self.train_s)[order],
+            "eval_s": np.array(self.eval_s)[order],
+        }
+        for name in list(self.metrics):
+            column = self.metrics.pop(name)
+            column.extend([NAN] * (rows - len(column)))
+            columns[name] = np.array(column)[order]
+        return pd.DataFrame(columns, copy=False)
 
 
 def _trials(record: StudyRecord, epochs: pd.DataFrame) -> pd.DataFrame:

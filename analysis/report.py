@@ -255,7 +255,7 @@ def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]
                 learning_curves.title(metric),
                 learning_curves.caption(points, metric),
                 learning_curves.draw(points, metric),
-                points,
+                learning_curves.table(points),
             )
         )
     return tuple(figures)

@@ -13,7 +13,8 @@ from analysis.figures import style
 if TYPE_CHECKING:
     from analysis.load import Study
 
-SEED_POINTS = 40_000  # more epochs than this and the seeds' own lines are left out: the page must stay small
+SEED_POINTS = 20_000  # more epochs than this and the seeds' own lines are left out: the page must stay small
+CSV_ROWS = 200_000
 CONFIGURATIONS = 40  # more lines than this cannot be told apart
 
 
@@ -26,7 +27,8 @@ def points(study: Study, metric: str) -> pd.DataFrame:
     if metric not in study.epochs or trials.empty:
         return pd.DataFrame(columns=["configuration", "scale", "seed", "epochs_done", "value", "number"])
     scale = trials["scale_first"].where(trials["schedule_kind"] == "constant")
-    named = trials[["number", "configuration", "seed"]].assign(scale=scale)
+    # A million names as text would be most of the memory; as categories they are numbers.
+    named = trials[["number", "seed"]].assign(scale=scale, configuration=trials["configuration"].astype("category"))
     epochs = study.epochs.loc[study.epochs["epochs_done"] > 0, ["number", "epochs_done", metric]].dropna()
     frame = epochs.rename(columns={metric: "value"}).merge(named, on="number")
     return frame[["configuration", "scale", "seed", "epochs_done", "value", "number"]]
@@ -34,17 +36,17 @@ def points(study: Study, metric: str) -> pd.DataFrame:
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean over the seeds that reached each epoch: configuration, scale, epochs_done, value, n."""
-    grouped = frame.groupby(["configuration", "epochs_done"], sort=False)
+    grouped = frame.groupby(["configuration", "epochs_done"], sort=False, observed=True)
     result = grouped.agg(value=("value", "mean"), n=("seed", "nunique"), scale=("scale", "first")).reset_index()
     return result.sort_values(["configuration", "epochs_done"], ignore_index=True)
 
 
 def shown(frame: pd.DataFrame) -> list[str]:
     """The configurations that a figure can show: all, or the CONFIGURATIONS with the highest last value."""
-    names = list(dict.fromkeys(frame["configuration"]))
+    names = [str(name) for name in frame["configuration"].unique()]
     if len(names) <= CONFIGURATIONS:
         return names
-    last = means(frame).groupby("configuration", sort=False)["value"].last()
+    last = means(frame).groupby("configuration", sort=False, observed=True)["value"].last()
     best = set(last.nlargest(CONFIGURATIONS).index)
     return [name for name in names if name in best]
 
@@ -55,7 +57,7 @@ def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
     names = shown(frame)
     frame = frame[frame["configuration"].isin(names)]
     factor = 100.0 if style.is_share(metric) else 1.0
-    scales = frame.groupby("configuration")["scale"].first()
+    scales = frame.groupby("configuration", observed=True)["scale"].first()
     by_scale = len(names) > 1 and scales.notna().all() and scales.is_unique
     if by_scale:
         names = sorted(names, key=lambda name: float(scales[name]))
@@ -65,15 +67,15 @@ def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
         colors = [style.category_color(place) for place in range(len(names))]
         dashes = [style.category_dash(place) for place in range(len(names))]
     lines = means(frame)
-    with_seeds = len(frame) <= SEED_POINTS and frame.groupby("configuration")["seed"].nunique().max() > 1
+    with_seeds = len(frame) <= SEED_POINTS and frame.groupby("configuration", observed=True)["seed"].nunique().max() > 1
     for name, color, dash in zip(names, colors, dashes, strict=True):
         if with_seeds:
             figure.add_trace(_seeds(frame[frame["configuration"] == name], factor, color, name))
         line = lines[lines["configuration"] == name]
         figure.add_trace(
             go.Scatter(
-                x=line["epochs_done"],
-                y=factor * line["value"],
+                x=line["epochs_done"].to_numpy(dtype=np.float32),
+                y=(factor * line["value"]).to_numpy(dtype=np.float32),
                 mode="lines",
                 name=style.plain(name),
                 legendgroup=style.plain(name),
@@ -87,20 +89,22 @@ def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
 
 def _seeds(part: pd.DataFrame, factor: float, color: str, name: str) -> go.Scatter:
     """All seeds of a configuration as one trace, broken between them: a trace each would slow the page."""
-    x: list[float] = []
-    y: list[float] = []
-    for _, trial in part.groupby("number", sort=False):
-        x += [*trial["epochs_done"], np.nan]
-        y += [*(factor * trial["value"]), np.nan]
+    ends = np.flatnonzero(part["number"].to_numpy()[1:] != part["number"].to_numpy()[:-1]) + 1
     return go.Scatter(
-        x=x,
-        y=y,
+        # Single precision halves the page, and no screen shows more.
+        x=np.insert(part["epochs_done"].to_numpy(dtype=np.float32), ends, np.nan),
+        y=np.insert((factor * part["value"]).to_numpy(dtype=np.float32), ends, np.nan),
         mode="lines",
         line={"color": style.faded(color, 0.25), "width": 1},
         legendgroup=style.plain(name),
         showlegend=False,
         hoverinfo="skip",
     )
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """What the figure's CSV holds: every epoch of every trial, or the means where those would be too many rows."""
+    return frame if len(frame) <= CSV_ROWS else means(frame)
 
 
 def title(metric: str) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import analysis
+from analysis import cache
 from analysis.load import NoSuchStudy, find
 from benchmarks.made_up import START, curve, plan_config, study_event, trial_event, trial_lines, write_plan
 from study.ledger.read import LedgerError
@@ -119,3 +120,28 @@ def test_home_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mon
     write_plan(tmp_path / "made-up", plan_config())
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
     assert analysis.load("made-up").name == "made-up"
+
+
+def test_a_cached_study_is_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LEAST_ROWS", 1)
+    folder = write_plan(tmp_path / "s", plan_config(), array_epochs=(1, 3))
+    cold = analysis.load(folder)
+    assert cache.path_of(folder).exists()
+    monkeypatch.setattr("study.ledger.read.read_events", lambda _: pytest.fail("read again"))
+    warm = analysis.load(folder)
+    for name in ("trials", "epochs", "rungs", "arrays"):
+        pd.testing.assert_frame_equal(getattr(cold, name), getattr(warm, name))
+    assert cold.record == warm.record
+
+
+def test_a_cache_of_another_ledger_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LEAST_ROWS", 1)
+    folder = write_plan(tmp_path / "s", plan_config())
+    analysis.load(folder)
+    with LedgerWriter(folder) as writer:
+        trial = plan_config().configurations()[0].trial
+        writer.append(trial_event(4, "s=5", trial, 9, Phase.PLAN, {}), *trial_lines(4, trial, 9))
+    assert len(analysis.load(folder).trials) == 5
+    cache.path_of(folder).write_bytes(b"no parquet")
+    assert len(analysis.load(folder).trials) == 5
+    assert cache.read(folder, cache.key_of(folder / "ledger.jsonl")) is not None
