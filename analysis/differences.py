@@ -101,3 +101,55 @@ def _difference_row(own: pd.Series, other: pd.Series) -> dict[str, object]:
         "detectable": intervals.smallest_detectable(sd, n),
         "seeds_for_a_point": intervals.seeds_needed(POINT, sd),
     }
+
+
+def precision(frame: pd.DataFrame, metric: str = RECALL) -> pd.DataFrame:
+    """How much the constants of each setting can tell, after two phases (one row a setting with two or more).
+
+    Columns: the fields of Setting, constants, seeds (that all constants have), sd (of a constant over seeds, root mean
+    square), correlation (of the constants over seeds), sd_of_difference (paired), detectable (smallest difference found
+    with power .8), seeds_for_a_point; and where validation classes were held out: test_choice, val_choice (mean test
+    Recall of each seed's best constant, chosen on test or on validation), optimism and its t interval (their paired
+    difference), flattery (the test choice minus the same constant on the other seeds).
+    """
+    rows: list[dict[str, object]] = []
+    for setting, part in runs.settings(frame):
+        epochs_done = 2 * runs.phase_of(part)
+        values = runs.constants(part, metric, epochs_done).dropna(axis=1)
+        constants, seeds = values.shape
+        if constants < 2 or seeds < 1:
+            continue
+        row: dict[str, object] = {**setting._asdict(), "constants": constants, "seeds": seeds}
+        if seeds > 1:
+            sd = math.sqrt(float(values.var(axis=1, ddof=1).mean()))
+            residual = values.sub(values.mean(axis=1), axis=0) - values.mean(axis=0) + values.to_numpy().mean()
+            apart = math.sqrt(2 * float((residual**2).to_numpy().sum()) / ((constants - 1) * (seeds - 1)))
+            row |= {
+                "sd": sd,
+                "correlation": intervals.seed_correlation(values),
+                "sd_of_difference": apart,
+                "detectable": intervals.smallest_detectable(apart, seeds),
+                "seeds_for_a_point": intervals.seeds_needed(POINT, apart),
+            }
+        if runs.choice_metric(part) != metric:
+            row |= _optimism(runs.constants(part, runs.choice_metric(part), epochs_done), values)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*Setting._fields, *_PRECISION_COLUMNS])
+
+
+_PRECISION_COLUMNS = (
+    *("constants", "seeds", "sd", "correlation", "sd_of_difference", "detectable", "seeds_for_a_point"),
+    *("test_choice", "val_choice", "optimism", "optimism_low", "optimism_high", "flattery"),
+)
+
+
+def _optimism(val: pd.DataFrame, test: pd.DataFrame) -> dict[str, object]:
+    found = intervals.optimism(val, test)
+    return {
+        "test_choice": found.test_choice.mean,
+        "val_choice": found.val_choice.mean,
+        "optimism": found.gap.mean,
+        "optimism_low": found.gap.low,
+        "optimism_high": found.gap.high,
+        "flattery": None if found.elsewhere is None else found.elsewhere.mean,
+    }

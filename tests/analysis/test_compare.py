@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import compare, theory
-from analysis.differences import differences
+from analysis.differences import differences, precision
 
 MakeUp = Callable[..., pd.DataFrame]
 
@@ -211,3 +211,24 @@ def test_controls_that_were_not_run_have_no_seed(made_up: MakeUp) -> None:
 
 def test_no_study_makes_no_difference() -> None:
     assert differences(pd.DataFrame()).empty
+
+
+def test_precision_gives_the_noise_that_the_curves_were_made_with(made_up: MakeUp) -> None:
+    row = precision(made_up(recalls(sd=0.003), seeds=40, epochs=20, first_epoch=20)).iloc[0]
+    assert row["constants"] == 7
+    assert row["seeds"] == 40
+    assert row["sd"] == pytest.approx(np.hypot(0.006, 0.003), rel=0.25)
+    assert row["correlation"] == pytest.approx(0.8, abs=0.1)
+    assert row["sd_of_difference"] == pytest.approx(0.003 * np.sqrt(2), rel=0.1)
+    assert 2 <= row["seeds_for_a_point"] <= 5
+    assert 0 <= row["optimism"] < 0.003
+    assert row["test_choice"] - row["val_choice"] == pytest.approx(row["optimism"])
+
+
+def test_precision_of_one_seed_and_of_no_validation_classes(made_up: MakeUp) -> None:
+    frame = made_up(recalls(), seeds=1, epochs=20)
+    row = precision(frame).iloc[0]
+    assert pd.isna(row["detectable"])
+    assert row["optimism"] >= 0
+    assert pd.isna(precision(frame.drop(columns="val_recall_at_1")).iloc[0]["optimism"])
+    assert precision(pd.DataFrame()).empty

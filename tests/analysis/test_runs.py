@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis import runs
+from analysis import claims, compare, runs, tables
+from analysis.differences import differences
 from analysis.runs import Condition
 from benchmarks.made_up import curve, plan_config, search_config, trial_fields, write_plan, write_search
 from search_spaces.losses import AdaCos, NormalizedSoftmax
@@ -129,3 +130,24 @@ def test_no_study_gives_an_empty_frame_with_columns() -> None:
     assert runs.settings(frame) == []
     with pytest.raises(ValueError, match="no trial"):
         runs.phase_of(pd.DataFrame())
+
+
+def test_tables_verdicts_and_differences_read_a_ledger(tmp_path: Path) -> None:
+    study = a_study(tmp_path, seeds=[0, 1, 2])
+    adacos = a_study(
+        tmp_path,
+        name="adacos",
+        cases=[],
+        vary={},
+        trial=trial_fields(epochs=12, loss={"kind": "adacos", "mode": "dynamic"}),
+    )
+    frame = runs.curves([study, adacos])
+    found = claims.outcomes(frame).set_index("id")
+    assert found["setting"]["C8"] == "glyphs, normalized_softmax, C=100, D=64"
+    assert found["verdict"]["C8"] in ("supported", "contradicted", "undecided")
+    table = tables.table_4_4(frame).frame
+    assert (table.loc[table["metric"] == "Recall@1, test classes", "seeds"] == 3).all()
+    compared = differences(frame)
+    assert {"constant 20 continued", "constant 5 after the first phase"} <= set(compared["against"])
+    confronted = compare.confrontation(frame)
+    assert "not run" not in set(confronted.loc[confronted["section"].isin(("2", "3")), "verdict"])
