@@ -60,6 +60,7 @@ class Driver:
     """One study's decisions. Not safe for threads: the backend calls it from one.
 
     stopping: set it to end early; running trials are told to stop at their next epoch and stay unfinished.
+    share: False trains every trial from its first epoch, to the same bits; for benchmarks and doubters.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Driver:
         environment: Environment,
         shelf: Shelf,
         now: Callable[[], float] = time.time,
+        *,
+        share: bool = True,
     ) -> None:
         self.config = study_config
         self.stopping = False
@@ -76,6 +79,7 @@ class Driver:
         self._environment = environment
         self._shelf = shelf
         self._now = now
+        self._share = share
         self._deadline = self._deadline_of(ledger.record)
         self._frontier = Frontier()
         self._configs: dict[int, TrialConfig] = {}
@@ -204,7 +208,8 @@ class Driver:
 
     def _know(self, number: int, config: TrialConfig, seed: int) -> None:
         self._configs[number] = config
-        self._keys[number] = prefix_keys(config, seed, self._environment)
+        keys = prefix_keys(config, seed, self._environment)
+        self._keys[number] = keys if self._share else tuple(f"{key}-{number}" for key in keys)
         self._shelf.expect(number, self._keys[number])
 
     def _wait(self, number: int) -> None:

@@ -42,13 +42,14 @@ _MIRROR_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """How and where a study runs; nothing here changes a result. cpus: of this machine, None all."""
+    """How and where a study runs; nothing here changes a result. cpus: of this machine, None all; share: see Driver."""
 
     home: Home
     data_dir: Path
     tracking_uri: str
     cpus: int | None = None
     gpus: int = 0
+    share: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def run_session(
             return Outcome(ledger.record, None, "")
         environment = Environment(torch=metadata.version("torch"), cpu=_cpu_capability())
         store = StageStore(folder / "stages")
-        driver = Driver(study_config, ledger, environment, Shelf(store))
+        driver = Driver(study_config, ledger, environment, Shelf(store), share=options.share)
         with _mirrors(folder, study_config, options) as mirrors, _signals(driver) as received:
 
             def after_event() -> None:

@@ -1,0 +1,176 @@
+"""A study whose driver or worker is killed in the middle goes on, and ends as an uninterrupted one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.ledger.read import LEDGER_NAME, StudyRecord, read_study
+from study.records import Status
+
+from .conftest import lines, study_command, write_study
+
+pytestmark = pytest.mark.slow
+
+KILLS = 10
+STUDY = """
+trial:
+  dataset: {kind: glyphs}
+  split: {train_classes: 8, val_classes: 6, test_classes: 6}
+  loss: {kind: normalized_softmax, scale: {kind: constant, value: 20}}
+  epochs: 9
+vary:
+  loss.scale.value: {kind: float, low: 1, high: 64, log: true}
+  optimizer.lr: {kind: float, low: 0.0003, high: 0.01, log: true}
+search:
+  sampler: {kind: tpe, startup_trials: 3}
+  scheduler: {kind: asha, grace_epochs: 1, factor: 3}
+  max_trials: 8
+confirm: {best: 1, seeds: [101]}
+"""
+
+
+def start(home: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "study", *map(str, arguments), "--cpus", "1"],
+        env={**os.environ, "STUDY_HOME": str(home)},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def epochs_recorded(home: Path) -> int:
+    path = home / "k" / LEDGER_NAME
+    return path.read_bytes().count(b'"event":"epoch"') if path.exists() else 0
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that descend from `pid`."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+    found, frontier = [], [pid]
+    while frontier:
+        parent = frontier.pop()
+        mine = [child for child, its in parents.items() if its == parent]
+        found += mine
+        frontier += mine
+    return found
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and _state(pid) not in ("Z", "X", "")]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
+
+
+def essence(record: StudyRecord) -> dict[str, object]:
+    return {
+        trial.trial.configuration: (
+            trial.trial.seed,
+            trial.status,
+            trial.end and trial.end.value,
+            [result.metrics for result in trial.results],
+            [(rung.epochs_done, rung.value, rung.cutoff, rung.decision) for rung in trial.rungs],
+        )
+        for trial in record.trials.values()
+    }
+
+
+def test_ten_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> None:
+    path = write_study(tmp_path, "k", STUDY)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert study_command("run", path, "--cpus", "1", home=whole).returncode == 0
+    total = epochs_recorded(whole)
+    draws = random.Random(0)
+    for at in sorted(draws.sample(range(total - 2), KILLS)):
+        driver = start(killed, *(["resume", "k"] if (killed / "k" / LEDGER_NAME).exists() else ["run", path]))
+        deadline = time.monotonic() + 120
+        while epochs_recorded(killed) <= at and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        family = children_of(driver.pid)
+        driver.kill()
+        output, _ = driver.communicate()
+        assert "Traceback" not in output
+        deadline = time.monotonic() + 30
+        while alive(family) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert alive(family) == [], "the driver's death ends its workers"
+    result = study_command("resume", "k", "--cpus", "1", home=killed)
+    assert result.returncode == 0, result.stderr
+    record, expected = read_study(killed / "k"), read_study(whole / "k")
+    assert essence(record) == essence(expected)
+    assert epochs_recorded(killed) == total, "an epoch that was recorded is not trained again"
+    verified = study_command("verify", "k", home=killed)
+    assert verified.stdout == "k: ledger, Optuna and MLflow agree\n"
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path) -> None:
+    path = write_study(tmp_path, "k", STUDY)
+    driver = start(tmp_path / "home", "run", path)
+    deadline = time.monotonic() + 120
+    while epochs_recorded(tmp_path / "home") < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [pid for pid in children_of(driver.pid) if b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    busy = [pid for pid in workers if b"IDLE" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert busy
+    for pid in busy:
+        os.kill(pid, signal.SIGKILL)
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, output
+    record = read_study(tmp_path / "home" / "k")
+    assert record.finished
+    assert Status.FAILED not in {trial.status for trial in record.trials.values()}
+    assert any(len(trial.starts) > 1 for trial in record.trials.values())
+
+
+def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path) -> None:
+    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+    driver = start(home, "run", path)
+    deadline = time.monotonic() + 120
+    while epochs_recorded(home) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGINT)
+    os.killpg(driver.pid, signal.SIGINT)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, output
+    assert lines(output) == [f"stopped; go on with `python -m study resume k --home {home}`"]
+    assert study_command("verify", "k", home=home).returncode == 0
+    again = study_command("run", path, home=home)
+    assert again.returncode == 2
+    assert "this study is unfinished; go on with `python -m study resume k" in again.stderr
+    assert study_command("resume", "k", home=home).returncode == 0
+    assert read_study(home / "k").finished
+
+
+def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:
+    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+    driver = start(home, "run", path)
+    deadline = time.monotonic() + 120
+    while epochs_recorded(home) < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = study_command("resume", "k", home=home)
+    os.killpg(driver.pid, signal.SIGTERM)
+    driver.communicate(timeout=120)
+    assert second.returncode == 2
+    assert len(lines(second.stderr)) == 1
+    assert f"process {driver.pid} on " in second.stderr
+    assert driver.returncode == 143
