@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
 from search_spaces.base import Count, Frozen
+
+Options = Annotated[tuple[JsonValue, ...], Field(min_length=1)]
 
 
 class FloatRange(Frozen):
@@ -71,7 +73,7 @@ class Choice(Frozen):
     """One of `options`. A mapping among them may hold ranges itself: they are drawn only where it is chosen."""
 
     kind: Literal["choice"] = "choice"
-    options: Annotated[tuple[JsonValue, ...], Field(min_length=1)]
+    options: Options
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -110,7 +112,10 @@ class Choice(Frozen):
 
 def _on_grid(value: float, low: float, step: float) -> bool:
     """Whether `value` is low plus a multiple of step, in decimals: 0.3 is on the grid of 0.1."""
-    return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
+    try:
+        return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step)) == 0
+    except InvalidOperation:  # more steps than a decimal has digits
+        return False
 
 
 def _as_floats(value: JsonValue) -> JsonValue:
@@ -119,7 +124,9 @@ def _as_floats(value: JsonValue) -> JsonValue:
         return {key: _as_floats(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_floats(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53:
+        return float(value)
+    return value
 
 
 Range = Annotated[FloatRange | IntRange | Choice, Field(discriminator="kind")]

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-from search_spaces.base import Count, Frozen, Index, Positive
-from search_spaces.ranges import Choice, FloatRange, IntRange, Range, holds_range
+from search_spaces.base import Count, Frozen, Index, Positive, Seed
+from search_spaces.ranges import Choice, FloatRange, IntRange, Options, Range, holds_range
 from search_spaces.trial_config import TrialConfig
+from search_spaces.words import suggestion
 
-Seeds = Annotated[tuple[Index, ...], Field(min_length=1)]
+
+def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands twice, and its trials would be the same run; list each once")
+    return seeds
+
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_each_once)]
 Values = dict[str, JsonValue]
+MAX_POINTS = 100_000
+"""Configurations of one study; more are a slip of the pen."""
 _SHORT_NAMES = {
     "loss.scale.value": "s",
     "loss.lambda": "lambda",
@@ -30,10 +41,23 @@ class Configuration(NamedTuple):
     trial: TrialConfig
 
 
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("holds a control character; write a name that fits on one line")
+    return name
+
+
+def _overrides_beside_the_name(schema: dict[str, Any]) -> None:
+    del schema["properties"]["overrides"]
+    schema["additionalProperties"] = True
+
+
 class Case(Frozen):
     """A named configuration: `name`, and overrides by dotted path beside it."""
 
-    name: Annotated[str, Field(min_length=1, max_length=80)]
+    model_config = ConfigDict(json_schema_extra=_overrides_beside_the_name)
+
+    name: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_printable)]
     overrides: Values = {}
 
     @model_validator(mode="before")
@@ -41,21 +65,22 @@ class Case(Frozen):
     def _gather(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "overrides" in data:
             return data
-        return {"name": data.get("name"), "overrides": {key: value for key, value in data.items() if key != "name"}}
+        named = {"name": data["name"]} if "name" in data else {}
+        return {**named, "overrides": {key: value for key, value in data.items() if key != "name"}}
 
 
 class Random(Frozen):
     """Optuna's RandomSampler."""
 
     kind: Literal["random"] = "random"
-    seed: Index = 0
+    seed: Seed = 0
 
 
 class Tpe(Frozen):
     """Optuna's TPESampler. startup_trials: proposals drawn at random first."""
 
     kind: Literal["tpe"] = "tpe"
-    seed: Index = 0
+    seed: Seed = 0
     startup_trials: Count = 10
     multivariate: bool = False
 
@@ -64,14 +89,14 @@ class Qmc(Frozen):
     """Optuna's QMCSampler, scrambled Sobol points; conditional parameters fall back to random draws."""
 
     kind: Literal["qmc"] = "qmc"
-    seed: Index = 0
+    seed: Seed = 0
 
 
 class Gp(Frozen):
     """Optuna's GPSampler."""
 
     kind: Literal["gp"] = "gp"
-    seed: Index = 0
+    seed: Seed = 0
     startup_trials: Count = 10
 
 
@@ -79,7 +104,7 @@ class CmaEs(Frozen):
     """Optuna's CmaEsSampler; choices and conditional parameters fall back to random draws."""
 
     kind: Literal["cmaes"] = "cmaes"
-    seed: Index = 0
+    seed: Seed = 0
     startup_trials: Count = 1
 
 
@@ -124,7 +149,7 @@ class Search(Frozen):
 
     objective: Literal["val_recall_at_1"] = "val_recall_at_1"
     sampler: SamplerConfig = Tpe()
-    seed: Index = 0
+    seed: Seed = 0
     start_from: tuple[Values, ...] = ()
     scheduler: SchedulerConfig = NoScheduler()
     max_trials: Count
@@ -166,7 +191,9 @@ class StudyConfig(Frozen):
     question: str = ""
     trial: TrialConfig
     seeds: Seeds = (0,)
-    vary: Annotated[dict[str, Range], BeforeValidator(_lists_are_choices)] = {}
+    vary: Annotated[
+        dict[str, Range], BeforeValidator(_lists_are_choices, json_schema_input_type=dict[str, Range | Options])
+    ] = {}
     cases: tuple[Case, ...] = ()
     search: Search | None = None
     confirm: Confirm | None = None
@@ -188,8 +215,12 @@ class StudyConfig(Frozen):
             *parents, last = path.split(".")
             node = raw
             for depth, parent in enumerate(parents):
-                if not isinstance(node.get(parent), dict):
-                    raise KeyError(f"{path}: the trial has no field {'.'.join(parents[: depth + 1])} to set a part of")
+                where = ".".join(parents[: depth + 1])
+                if parent not in node:
+                    raise KeyError(f"{path}: the trial has no field {where}{suggestion(parent, node)}")
+                if not isinstance(node[parent], dict):
+                    held = json.dumps(node[parent])
+                    raise KeyError(f"{path}: {where} is {held}, which has no fields; name {where} itself")
                 node = node[parent]
             node[last] = value
         return TrialConfig.model_validate_json(json.dumps(raw))
@@ -200,14 +231,14 @@ class StudyConfig(Frozen):
         grids: list[tuple[str, Values]] = [("", {})]
         choices = {path: span for path, span in self.vary.items() if isinstance(span, Choice)}
         if choices:
-            grids = []
-            for picks in itertools.product(*(range(len(choice.options)) for choice in choices.values())):
-                values: Values = {}
-                words = []
-                for (path, choice), pick in zip(choices.items(), picks, strict=True):
-                    values[path] = choice.options[pick]
-                    words.append(label_of(path, choice.labels[pick]))
-                grids.append((", ".join(words), values))
+            axes = [
+                [(path, option, word) for option, word in zip(choice.options, _words(path, choice), strict=True)]
+                for path, choice in choices.items()
+            ]
+            grids = [
+                (", ".join(word for _, _, word in picks), {path: option for path, option, _ in picks})
+                for picks in itertools.product(*axes)
+            ]
         return [
             (", ".join(word for word in (case_name, grid_name) if word) or "the trial", {**case_values, **grid_values})
             for case_name, case_values in named
@@ -233,15 +264,22 @@ def _word(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _words(path: str, choice: Choice) -> list[str]:
+    """What a person calls each option at `path`; in full where four digits would give two of them one name."""
+    words = [label_of(path, label) for label in choice.labels]
+    if len(set(words)) == len(words):
+        return words
+    return [f"{short_name(path)}={label}" for label in choice.labels]
+
+
 def _problems(study: StudyConfig) -> list[str]:
     """What is wrong between the fields of `study`, in words, each with its mend."""
     problems = []
-    if len(set(study.seeds)) != len(study.seeds):
-        problems.append("seeds: a seed stands twice; its trials would be the same run, list each once")
-    names = [case.name for case in study.cases]
-    problems += [
-        f"cases: two are named {name!r}; rename one" for name in sorted({n for n in names if names.count(n) > 1})
-    ]
+    problems += [f"cases: two are named {name!r}; rename one" for name in _twice(study.cases)]
+    points = math.prod(len(span.options) for span in study.vary.values() if isinstance(span, Choice))
+    points *= max(1, len(study.cases))
+    if points > MAX_POINTS and (study.search is None or isinstance(study.search.sampler, Grid)):
+        problems.append(f"vary: makes {points} configurations, more than {MAX_POINTS}; list fewer values, or search")
     paths = list(study.vary)
     for case in study.cases:
         for path, other in itertools.product(study.vary, case.overrides):
@@ -270,17 +308,32 @@ def _problems(study: StudyConfig) -> list[str]:
     ):
         problems.append("search.sampler: grid needs lists in vary, not ranges; list values or take random, tpe, gp")
     for index, point in enumerate(study.search.start_from):
-        for path in point:
+        for path, value in point.items():
+            where = f"search.start_from.{index}"
             if path not in study.vary:
-                problems.append(f"search.start_from.{index}: {path} is not varied; name paths that stand in vary")
+                problems.append(f"{where}: {path} is not varied{suggestion(path, study.vary)}")
+            elif not study.vary[path].allows(value):
+                problems.append(f"{where}: {path}: {json.dumps(value)} is not in its range in vary; change one")
+    scheduler = study.search.scheduler
+    if isinstance(scheduler, Asha) and scheduler.grace_epochs >= study.trial.epochs:
+        problems.append(
+            f"search.scheduler.grace_epochs: {scheduler.grace_epochs} is not below epochs={study.trial.epochs}, so "
+            "ASHA never stops a trial; lower it or raise epochs"
+        )
     if study.confirm is not None:
-        if len(set(study.confirm.seeds)) != len(study.confirm.seeds):
-            problems.append("confirm.seeds: a seed stands twice; list each once")
+        problems += [
+            f"confirm.baselines: two are named {name!r}; rename one" for name in _twice(study.confirm.baselines)
+        ]
         if study.search.seed in study.confirm.seeds:
             problems.append(f"confirm.seeds: {study.search.seed} is search.seed; winners need seeds that chose nothing")
         if not study.trial.split.test_classes:
             problems.append("confirm: split.test_classes is 0, so winners cannot be measured on new classes; raise it")
     return problems
+
+
+def _twice(cases: tuple[Case, ...]) -> list[str]:
+    names = [case.name for case in cases]
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def overlap(path: str, other: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,8 +12,8 @@ from search_spaces.base import Count, Frozen, Index
 from search_spaces.datasets import AugmentConfig, Batches, DatasetConfig, Distort, Split
 from search_spaces.losses import AdaCos, LossConfig, schedule_of
 from search_spaces.models import ModelConfig, SmallCnn
-from search_spaces.optimizers import Adam, OptimizerConfig
-from search_spaces.schedules import LinearScale, QuadraticScale, SwitchScale
+from search_spaces.optimizers import Adam, OptimizerConfig, lr_factor
+from search_spaces.schedules import LinearScale, QuadraticScale, StepsScale, SwitchScale, scale_at
 
 
 class Compute(Frozen):
@@ -51,7 +53,9 @@ class Measure(Frozen):
     @model_validator(mode="after")
     def _at_one(self) -> Self:
         if 1 not in self.recall_at:
-            raise ValueError("recall_at must hold 1: Recall@1 is the value of a trial")
+            raise ValueError("recall_at: does not hold 1, and Recall@1 is the value of a trial; add it")
+        if len(set(self.recall_at)) < len(self.recall_at):
+            raise ValueError("recall_at: a K stands twice; list each once")
         return self
 
 
@@ -103,8 +107,18 @@ def _problems(trial: TrialConfig) -> list[str]:
                 f"loss.scale: the ramp reaches its end at zero-based epoch {schedule.hold_epoch}, but epochs="
                 f"{trial.epochs} stops before that; lower first_epoch or loss.scale.epochs, or raise epochs"
             )
+        case StepsScale() if _leaves_range(lambda epoch: scale_at(schedule, epoch), trial.epochs):
+            return ["loss.scale: steps out of the numbers that a computer holds; bring factor nearer to 1"]
         case _:
             pass
+    lr_schedule = trial.optimizer.lr_schedule
+    if (lr_schedule.milestones or lr_schedule.tie_to_scale) and _leaves_range(
+        lambda epoch: lr_factor(lr_schedule, epoch, None if schedule is None else scale_at(schedule, epoch)),
+        trial.epochs,
+    ):
+        problems.append(
+            "optimizer.lr_schedule: leaves the numbers that a computer holds; bring factor nearer to 1, power to 0"
+        )
     if isinstance(trial.loss, AdaCos) and trial.split.train_classes < 3:
         problems.append("split.train_classes: AdaCos needs at least 3, its scale would be 0; raise it")
     if not trial.split.val_classes and not (trial.split.test_classes and trial.measure.test):
@@ -120,3 +134,11 @@ def _problems(trial: TrialConfig) -> list[str]:
             f"split trains {trial.split.train_classes}; lower it"
         )
     return problems
+
+
+def _leaves_range(value: Callable[[int], float], epochs: int) -> bool:
+    """Whether `value` of some zero-based epoch is no number above 0 that a float holds."""
+    try:
+        return not all(0 < value(epoch) < math.inf for epoch in range(epochs))
+    except OverflowError:
+        return True

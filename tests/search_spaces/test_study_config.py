@@ -52,6 +52,6 @@ def test_every_configuration_of_the_plan_is_checked_and_named() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_study({"trial": TRIAL, "cases": [{"name": "late", "loss.scale": scale}]}, "a", "f.yaml")
     assert caught.value.problems == (
-        "f.yaml: late: loss.scale.switch_epoch: 4 is not below epochs=4, so the switch never happens; lower it or raise "
-        "epochs",
+        "f.yaml: late: loss.scale.switch_epoch: 4 is not below epochs=4, so the switch never happens; lower it or "
+        "raise epochs",
     )
