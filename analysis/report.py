@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis import thesis_report
+from analysis import runs, thesis_report
 from analysis.answer import Answer, answer, chosen_on, measured_on
 from analysis.figures import against, learning_curves, parallel, rungs, scale_curve, search, thesis_curve
 from analysis.figures import configurations as configurations_figure
@@ -20,6 +20,7 @@ from analysis.summary import configurations, epochs_cost
 if TYPE_CHECKING:
     from analysis.load import Study
 
+CONFRONTED_ROWS = 300_000  # epochs; beyond, a search or sweep that theory says nothing of is not worth the minute
 TABLE_ROWS = 300  # longer tables are cut on the page; the CSV has every row
 
 
@@ -61,8 +62,13 @@ def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
 
 
 def _thesis(studies: list[Study]) -> list[Section]:
-    """The thesis's figures and tables, where the studies trained anything of them."""
-    return thesis_report.sections(studies) if thesis_report.concerns(studies) else []
+    """Theory beside measurement; the thesis's figures, tables and claims where the studies trained anything of them."""
+    concerned = thesis_report.concerns(studies)
+    if not concerned and sum(len(study.epochs) for study in studies) > CONFRONTED_ROWS:
+        return []
+    frame = runs.curves(studies)
+    found = thesis_report.confrontation(frame)
+    return [*found, *thesis_report.sections(studies, frame)] if concerned else found
 
 
 def study_sections(study: Study, said: Answer, prefix: str = "", name: str = "") -> list[Section]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis import runs, tables
+from analysis import claims, compare, differences, reanalysis, runs, tables
 from analysis.figures import embeddings, proxy_cosines, schedules, style, thesis_curve
 from analysis.page import Block, Figure, Row, Section, Table, slug
+from analysis.runs import Setting
 
 if TYPE_CHECKING:
     from analysis.load import Study
@@ -26,9 +27,12 @@ def concerns(studies: Sequence[Study]) -> bool:
     )
 
 
-def sections(studies: Sequence[Study]) -> list[Section]:
-    """Figures 4.5 to 5.4 and A.3, and the tables. No study at all leaves printed numbers and gaps."""
-    frame = runs.curves(studies)
+def sections(studies: Sequence[Study], frame: pd.DataFrame | None = None) -> list[Section]:
+    """Figures 4.5 to 5.4 and A.3, tables, claims. No study at all leaves printed numbers and gaps.
+
+    frame: runs.curves of `studies`, where it is at hand.
+    """
+    frame = runs.curves(studies) if frame is None else frame
     parts = [Section("thesis-figures", "The thesis's figures", _figures(frame, studies))]
     blocks: list[Block] = [
         "Ours beside the printed values; 50, 100 and 150 epochs of the thesis are one, two and three phases of ours. "
@@ -36,7 +40,84 @@ def sections(studies: Sequence[Study]) -> list[Section]:
     ]
     blocks += [_table(table) for table in tables.all_tables(frame)]
     parts.append(Section("thesis-tables", "The thesis's tables", blocks))
+    parts.append(_claims(frame))
+    parts.append(_differences(frame))
     return parts
+
+
+def confrontation(frame: pd.DataFrame) -> list[Section]:
+    """Theory beside measurement, for the predictions that the studies can speak of; [] if for none."""
+    found = compare.confrontation(frame)
+    run = found[found["verdict"] != "not run"]
+    if run.empty:
+        return []
+    rows = [
+        [
+            str(row[name])
+            for name in ("section", "prediction", "assumption", "setting", "predicted", "measured", "rule", "verdict")
+        ]
+        for row in run.to_dict("records")
+    ]
+    header = ["Theory", "Prediction", "Assumes", "Setting", "Predicted", "Measured", "Agrees if", "Verdict"]
+    silent = sorted(set(found.loc[found["verdict"] == "not run", "prediction"]) - set(run["prediction"]))
+    note = "Intervals are 95 % over seeds." + (f" Not run: {'; '.join(silent)}." if silent else "")
+    table = Table("table-theory", "Predictions and measurements", header, rows, note=note)
+    return [Section("theory-confronted", "Theory beside measurement", [table])]
+
+
+def _claims(frame: pd.DataFrame) -> Section:
+    found = claims.outcomes(frame)
+    header = ["Claim", "Where", "It says", "Rule", "Printed evidence", "Setting", "Ours", "Verdict"]
+    rows = [
+        [str(row[name]) for name in ("id", "where", "says", "rule", "printed", "setting", "measured", "verdict")]
+        for row in found.to_dict("records")
+    ]
+    return Section(
+        "claims",
+        "The thesis's claims",
+        [
+            "Each claim has a rule that stands before the data: paired t over seeds at equal epochs, corrected by Holm "
+            "over all inequalities of one data set. What is neither supported nor contradicted is undecided.",
+            Table("table-claims", "Claims C1 to C17", header, rows),
+        ],
+    )
+
+
+def _differences(frame: pd.DataFrame) -> Section:
+    """Every decaying schedule against its controls, and how small a difference these studies can see."""
+    blocks: list[Block] = []
+    found = differences.differences(frame)
+    if len(found):
+        header = ["Setting", "Schedule", "Epochs", "Against", "Equal epochs", "Difference (points)", "95 % interval"]
+        header += ["Seeds", "p (Holm)", "Detectable (points)"]
+        rows = [
+            [
+                str(Setting(*(row[name] for name in Setting._fields))),
+                *(str(row[name]) for name in ("condition", "epochs_done", "against")),
+                "yes" if row["equal_epochs"] else "no",
+                _points(row["mean"]),
+                f"{_points(row['low'])} to {_points(row['high'])}" if pd.notna(row["low"]) else "",
+                str(row["seeds"]),
+                f"{row['p_holm']:.3f}" if pd.notna(row["p_holm"]) else "",
+                _points(row["detectable"]).lstrip("+"),
+            ]
+            for row in found.to_dict("records")
+        ]
+        note = "Test Recall@1, paired by seed. Detectable: the smallest true difference found with power .8."
+        title = "Decaying schedules against their controls"
+        blocks.append(Table("table-differences", title, header, rows, frozenset({2, 5, 6, 7, 8, 9}), len(rows) > 12, note))
+    noise = reanalysis.baselines()
+    header = [str(name).replace("_", " ") for name in noise.columns]
+    rows = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in noise.itertuples(index=False)]
+    note = "From the thesis's own tables: runs of one configuration (constant 20) at epoch 50; fractions. No run of ours."
+    title = "Noise that the printed tables themselves show"
+    blocks.append(Table("table-noise", title, header, rows, frozenset(range(2, len(header))), note=note))
+    return Section("differences", "Differences and noise", blocks)
+
+
+def _points(share: float) -> str:
+    """A difference of fractions in points (hundredths of Recall), signed."""
+    return "" if pd.isna(share) else f"{100 * share:+.2f}"
 
 
 def _figures(frame: pd.DataFrame, studies: Sequence[Study]) -> list[Block]:
@@ -139,4 +220,10 @@ def embedding_section(study: Study, prefix: str) -> list[Section]:
         title = f"{part['configuration'].iloc[0]}, epoch {epochs_done}"
         name = f"{prefix}embeddings-{number}-{epochs_done}"
         figures.append(Figure(name, title, "", embeddings.draw(part), part))
-    return [Section(f"{prefix}embeddings", "Embeddings", [Row(tuple(figures), embeddings.caption(frame, int(dims.iloc[0])), small=True)])]
+    return [
+        Section(
+            f"{prefix}embeddings",
+            "Embeddings",
+            [Row(tuple(figures), embeddings.caption(frame, int(dims.iloc[0])), small=True)],
+        )
+    ]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from analysis import load, two_studies
+from analysis.cli import main
+from analysis.page import Figure, Page, Section
+from analysis.pieces import NoChrome, write_figures
+from benchmarks.made_up import plan_config, trial_fields, write_plan
+
+
+def test_figures_are_written_alone_and_share_one_plotly(tmp_path: Path) -> None:
+    write_plan(tmp_path / "made-up", plan_config())
+    result = CliRunner().invoke(main, ["figures", "made-up", "--home", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "figures"
+    names = {path.name for path in folder.iterdir()}
+    assert {"scale-curve.html", "scale-curve.json", "scale-curve.csv", "plotly.min.js"} <= names
+    assert (folder / "scale-curve.html").stat().st_size < 100_000
+    assert json.loads((folder / "scale-curve.json").read_text())["layout"]["xaxis"]["type"] == "log"
+
+
+def test_a_missing_chrome_is_said_in_one_line(tmp_path: Path) -> None:
+    class Chromeless:
+        def write_html(self, path: Path, **_: object) -> None:
+            path.write_text("")
+
+        def write_json(self, path: Path) -> None:
+            path.write_text("")
+
+        def write_image(self, *_: object, **__: object) -> None:
+            raise RuntimeError("Kaleido requires Google Chrome to be installed.")
+
+    figure = Figure("f", "F", "", Chromeless())
+    with pytest.raises(NoChrome, match="install"):
+        write_figures(Page("t", "", "", [], [], [Section("s", "S", [figure])]), tmp_path, ("png",))
+    assert (tmp_path / "f.html").exists()
+
+
+def test_tables_are_written_in_three_forms_without_any_study(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["tables", "--home", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".md", ".tex"}
+    assert "Not run" in (tmp_path / "tables" / "table-4-1.md").read_text(encoding="utf-8")
+
+
+def test_two_studies_are_compared_by_seed(tmp_path: Path) -> None:
+    first = load(write_plan(tmp_path / "first", plan_config("first", seeds=[0, 1, 2])))
+    longer = plan_config("second", seeds=[1, 2, 3], trial=trial_fields(epochs=5))
+    second = load(write_plan(tmp_path / "second", longer))
+    frame = two_studies.compare(first, second)
+    assert set(frame["metric"]) == {"value", "test_value"}
+    assert set(frame["seeds"]) == {2}
+    assert (frame["difference"] > 0).all()
+    assert (frame["low"] <= frame["difference"]).all()
+    assert two_studies.file_differences(first, second) == [("epochs", "3", "5")]
+    result = CliRunner().invoke(main, ["compare", "first", "second", "--home", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "epochs: 3 -> 5" in result.output
+
+
+def test_studies_that_share_nothing_say_so(tmp_path: Path) -> None:
+    write_plan(tmp_path / "first", plan_config("first"))
+    write_plan(tmp_path / "second", plan_config("second", vary={"loss.scale.value": [7, 8]}))
+    result = CliRunner().invoke(main, ["compare", "first", "second", "--home", str(tmp_path)])
+    assert result.exit_code == 0
+    assert "No configuration was completed by both" in result.output
