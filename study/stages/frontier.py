@@ -104,6 +104,12 @@ class Frontier:
         """Trial `number` no longer waits."""
         self._ready = [entry for entry in self._ready if entry[2] != number]
         heapq.heapify(self._ready)
+        if number in self._held:
+            self._held.discard(number)
+            for claim in self._claims.values():
+                for blocked in claim.blocked.values():
+                    if number in blocked:
+                        blocked.remove(number)
 
     def drop(self, number: int) -> None:
         """Trial `number` will not be asked for again."""
