@@ -32,8 +32,7 @@ EPOCHS = 10
 
 def no_training(config: dict[str, Any]) -> None:
     """A trial that reports and trains nothing."""
-    trial = config["job"]["trial"]
-    for epoch in range(trial["epochs"]):
+    for epoch in range(json.loads(config["job"])["trial"]["epochs"]):
         metrics = {"loss": 1.0 / (epoch + 1), "scale": 20.0, "lr": 1e-3, "val_recall_at_1": 0.5 + epoch / 100}
         result = EpochResult(epochs_done=epoch + 1, metrics=metrics, train_s=0.0, eval_s=0.0)
         tune.report({"report": EpochReport(result, {}, stands=False)})

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 
 from search_spaces.study_config import CmaEs, Gp, Grid, Qmc, Random, SamplerConfig, StudyConfig, Tpe, Values
 from study.ledger.read import StudyRecord, TrialRecord
-from study.records import Event, Phase, Status
+from study.records import EndEvent, Event, Phase, Status
 from study.tuning.space import Params, distributions, optuna_draw, point_params, values_of
 
 NUMBER_ATTR = "ledger_number"
@@ -184,7 +184,10 @@ def _derived(seed: int, proposal: int) -> int:
 
 
 class OptunaJournal:
-    """The same trials in another storage, for optuna-dashboard: a background view that each driver builds anew."""
+    """The trials that ended, in another storage, for optuna-dashboard: a background view that each driver builds anew.
+
+    A trial enters whole at its end: one append to a journal costs an fsync, and each of its epochs would be one.
+    """
 
     name = "Optuna"
 
@@ -192,8 +195,7 @@ class OptunaJournal:
         self._trials = OptunaTrials(storage, study_config)
 
     def apply(self, record: StudyRecord, events: Sequence[Event]) -> None:
-        """Bring the trials that `events` speak of up to what `record` says."""
-        for number in dict.fromkeys(
-            number for event in events if (number := getattr(event, "number", None)) is not None
-        ):
-            self._trials.update(record.trials[number])
+        """Put in the trials whose ends are among `events`."""
+        for event in events:
+            if isinstance(event, EndEvent):
+                self._trials.update(record.trials[event.number])

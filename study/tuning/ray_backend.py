@@ -20,6 +20,7 @@ _QUIET = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
 }
 for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)  # ray reads them when it is imported
@@ -100,6 +101,7 @@ def run_trials(
                 verbose=0,
                 stop=_Stopper(desk),
                 failure_config=tune.FailureConfig(max_failures=0),
+                callbacks=[_Forget()],
             ),
         )
         tuner.fit()
@@ -175,7 +177,7 @@ class _Searcher(Searcher):
     def __init__(self, desk: _Desk, workplace: Workplace, compute: Compute) -> None:
         super().__init__()
         self._desk = desk
-        self._workplace = workplace.model_dump()
+        self._workplace = workplace.model_dump_json()
         self._compute = compute
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
@@ -192,7 +194,8 @@ class _Searcher(Searcher):
         if job is None:
             return None if self._desk.driver.running else Searcher.FINISHED
         self._desk.numbers[ray_trial] = job.number
-        return {"job": job.model_dump(), "workplace": self._workplace}
+        # Text, because Tune copies, flattens and encodes a trial's configuration with each of its results.
+        return {"job": job.model_dump_json(), "workplace": self._workplace}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._desk.call(lambda: self._desk.exit(trial_id, "its process died" if error else None), None)
@@ -214,6 +217,15 @@ class _Scheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         goes_on = self._desk.call(lambda: self._desk.take(trial.trial_id, result["report"]), False)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+
+class _Forget(tune.Callback):
+    """Keeps reports out of Tune's own record of the last results, which it encodes for snapshots that nobody reads."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        result.pop("report", None)
 
 
 class _Stopper(Stopper):

@@ -30,7 +30,7 @@ def verify_optuna(folder: Path) -> list[str]:
     found = {trial.user_attrs.get(NUMBER_ATTR): trial for trial in optuna_study.get_trials(deepcopy=False)}
     lines = []
     for number, trial in record.trials.items():
-        if not trial.starts and not trial.status.ended:
+        if trial.end is None or not trial.starts:
             continue
         if number not in found:
             lines.append(f"trial {number}: not in Optuna's study")

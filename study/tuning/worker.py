@@ -53,7 +53,7 @@ Report = EpochReport | EndReport
 
 def train_job(config: dict[str, Any]) -> None:
     """Ray's trainable. Every outcome but the process's death is a report, so that the driver decides what follows."""
-    job, workplace = Job.model_validate(config["job"]), Workplace.model_validate(config["workplace"])
+    job, workplace = Job.model_validate_json(config["job"]), Workplace.model_validate_json(config["workplace"])
     for report in reports(job, workplace):
         tune.report({"report": report})
 
