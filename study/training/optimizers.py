@@ -30,7 +30,9 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module, loss: nn.Module
                 momentum=config.momentum,
                 nesterov=config.nesterov,
                 weight_decay=config.weight_decay,
-                fused=True,
+                # torch's fused SGD cannot take a step in which some parameters have momentum and others, after a
+                # warm-up without gradients, have none yet
+                foreach=True,
             )
         case _:
             assert_never(config)
