@@ -18,17 +18,21 @@ SPOKEN = 6  # configurations named in a sentence; the table marks them all
 
 
 class Answer(NamedTuple):
-    """sentences: the answer. warnings: what weakens it. best: configurations not worse than the best, best first."""
+    """sentences: the answer. warnings: what weakens it. best: configurations not worse than the best, best first.
+
+    table: summary.configurations, which the answer rests on.
+    """
 
     sentences: list[str]
     warnings: list[str]
     best: list[str]
+    table: pd.DataFrame
 
 
 def answer(study: Study) -> Answer:
     """What the study's complete trials say by themselves; nothing is said that they do not carry."""
-    table = configurations(study)
-    table = table[table["n"] > 0].set_index("configuration", drop=False)
+    every = configurations(study)
+    table = every[every["n"] > 0].set_index("configuration", drop=False)
     sentences: list[str] = []
     best: list[str] = []
     if study.config.search is not None:
@@ -37,7 +41,7 @@ def answer(study: Study) -> Answer:
         if study.config.search is None or study.config.confirm is not None:
             what = "configuration has been confirmed" if study.config.search is not None else "trial is complete"
             sentences.append(f"No {what} yet, so there is no answer yet.")
-        return Answer(sentences, _warnings(study), best)
+        return Answer(sentences, _warnings(study), best, every)
     where = measured_on(study)
     seeds, _ = seeds_table(study)
     top = table.iloc[0]
@@ -63,7 +67,7 @@ def answer(study: Study) -> Answer:
         )
     sentences += _adacos_sentences(study, table, best)
     sentences += _test_sentences(study, table, best)
-    return Answer(sentences, _warnings(study), best)
+    return Answer(sentences, _warnings(study), best, every)
 
 
 def measured_on(study: Study) -> str:

@@ -66,6 +66,25 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A statement with its verdict, and what stands behind it, as (name, text). Long texts are folded."""
+
+    title: str
+    verdict: str
+    lines: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Statements below each other: for rows whose cells are sentences, which a table would squeeze."""
+
+    id: str
+    title: str
+    cards: tuple[Card, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Text:
     """Preformatted text: a study file, a command. folded: closed until asked for."""
 
@@ -84,7 +103,7 @@ class Link:
     label: str
 
 
-Block = Figure | Table | Row | Text | Link | str
+Block = Figure | Table | Row | Cards | Text | Link | str
 
 
 @dataclass

@@ -15,7 +15,7 @@ from analysis.answer import Answer, answer, chosen_on, measured_on
 from analysis.figures import against, learning_curves, parallel, rungs, scale_curve, search, thesis_curve
 from analysis.figures import configurations as configurations_figure
 from analysis.page import Block, Figure, Page, Row, Section, Table, Text, render, slug, write_csvs
-from analysis.summary import configurations, epochs_cost
+from analysis.summary import epochs_cost
 
 if TYPE_CHECKING:
     from analysis.load import Study
@@ -268,7 +268,7 @@ def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]
 
 
 def _configurations(study: Study, said: Answer, prefix: str) -> Section:
-    table = configurations(study)
+    table = said.table
     objective = "Validation" if study.objective == "val_recall_at_1" else "Test"
     header = ["Configuration", "Seeds", f"{objective} Recall@1 (%)", "95 % t interval", "Mean of last 5 epochs (%)"]
     with_test = objective == "Validation" and table["test_mean"].notna().any()

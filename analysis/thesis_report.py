@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import claims, compare, differences, reanalysis, runs, tables
 from analysis.figures import embeddings, proxy_cosines, schedules, style, thesis_curve
-from analysis.page import Block, Figure, Row, Section, Table, slug
+from analysis.page import Block, Card, Cards, Figure, Row, Section, Table, slug
 from analysis.runs import Setting
 
 if TYPE_CHECKING:
@@ -51,34 +51,47 @@ def confrontation(frame: pd.DataFrame) -> list[Section]:
     run = found[found["verdict"] != "not run"]
     if run.empty:
         return []
-    rows = [
-        [
-            str(row[name])
-            for name in ("section", "prediction", "assumption", "setting", "predicted", "measured", "rule", "verdict")
-        ]
+    cards = tuple(
+        Card(
+            f"{row['section']}. {row['prediction']}",
+            str(row["verdict"]),
+            tuple((label, str(row[name])) for name, label in _THEORY_LINES.items()),
+        )
         for row in run.to_dict("records")
-    ]
-    header = ["Theory", "Prediction", "Assumes", "Setting", "Predicted", "Measured", "Agrees if", "Verdict"]
+    )
     silent = sorted(set(found.loc[found["verdict"] == "not run", "prediction"]) - set(run["prediction"]))
     note = "Intervals are 95 % over seeds." + (f" Not run: {'; '.join(silent)}." if silent else "")
-    table = Table("table-theory", "Predictions and measurements", header, rows, note=note)
-    return [Section("theory-confronted", "Theory beside measurement", [table])]
+    block = Cards("theory-cards", "Predictions and measurements", cards, note)
+    return [Section("theory-confronted", "Theory beside measurement", [block])]
+
+
+_THEORY_LINES = {
+    "setting": "Setting",
+    "predicted": "Predicted",
+    "measured": "Measured",
+    "rule": "Agrees",
+    "assumption": "Assumes",
+}
+_CLAIM_LINES = {"rule": "Rule", "setting": "Setting", "measured": "Ours", "printed": "Printed"}
 
 
 def _claims(frame: pd.DataFrame) -> Section:
     found = claims.outcomes(frame)
-    header = ["Claim", "Where", "It says", "Rule", "Printed evidence", "Setting", "Ours", "Verdict"]
-    rows = [
-        [str(row[name]) for name in ("id", "where", "says", "rule", "printed", "setting", "measured", "verdict")]
+    cards = tuple(
+        Card(
+            f"{row['id']} ({row['where']}): {row['says']}",
+            str(row["verdict"]),
+            tuple((label, str(row[name])) for name, label in _CLAIM_LINES.items()),
+        )
         for row in found.to_dict("records")
-    ]
+    )
     return Section(
         "claims",
         "The thesis's claims",
         [
             "Each claim has a rule that stands before the data: paired t over seeds at equal epochs, corrected by Holm "
             "over all inequalities of one data set. What is neither supported nor contradicted is undecided.",
-            Table("table-claims", "Claims C1 to C17", header, rows),
+            Cards("claim-cards", "Claims C1 to C17", cards),
         ],
     )
 
