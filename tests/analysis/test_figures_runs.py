@@ -199,7 +199,10 @@ def test_embeddings_lie_in_the_plane_of_their_main_directions(tmp_path: Path) ->
     assert isinstance(section.blocks[0], Row)
 
 
-def test_the_thesis_page_has_no_gap_where_all_was_run(thesis: Study) -> None:
+def test_the_thesis_page_has_no_gap_where_all_was_run(thesis: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which runs each figure finds is tested above; two of them are enough to draw.
+    chosen = [figure for figure in schedules.FIGURES if figure.number in ("4.7", "5.4")]
+    monkeypatch.setattr(schedules, "FIGURES", chosen)
     parts = thesis_report.sections([thesis])
     assert not [block for part in parts for block in part.blocks if isinstance(block, Figure) and block.missing]
     text = render(Page("t", "", "", [], [], parts))
