@@ -33,18 +33,19 @@ def prefix_keys(trial: TrialConfig, seed: int, environment: Environment) -> tupl
     digest = hashlib.sha256(_json([TRAINING_VERSION, environment.model_dump(), seed, _fixed_part(trial)]))
     keys = [digest.hexdigest()[:32]]
     for values in epoch_values(trial):
-        digest.update(_json(values))
+        digest.update(values)
         keys.append(digest.copy().hexdigest()[:32])
     return tuple(keys)
 
 
-def epoch_values(trial: TrialConfig) -> Iterable[list[str | bool | None]]:
-    """Per epoch, the values of every schedule that training reads: scale, learning-rate factor, warm-up."""
+def epoch_values(trial: TrialConfig) -> Iterable[bytes]:
+    """Per epoch, the values of every schedule that training reads, exactly: scale, learning-rate factor, warm-up."""
     schedule, lr_schedule = schedule_of(trial.loss), trial.optimizer.lr_schedule
     for epoch in range(trial.epochs):
         scale = None if schedule is None else scale_at(schedule, epoch)
         factor = lr_factor(lr_schedule, epoch, scale)
-        yield [None if scale is None else scale.hex(), float(factor).hex(), epoch < lr_schedule.warmup_epochs]
+        warming = epoch < lr_schedule.warmup_epochs
+        yield f"{'none' if scale is None else scale.hex()} {factor.hex()} {warming}\n".encode()
 
 
 def _fixed_part(trial: TrialConfig) -> object:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from study.ledger.write import write_atomic
+from study.ledger.write import make_private, write_atomic
 
 STORE_FORMAT = 1
 _SUFFIX = ".stage"
@@ -44,7 +44,7 @@ class StageStore:
         torch.save(state, buffer)
         data = buffer.getvalue()
         manifest = {"format": STORE_FORMAT, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **note}
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self._folder)
         write_atomic(self._path(key), json.dumps(manifest).encode() + b"\n" + data)
         return len(data)
 
@@ -63,7 +63,13 @@ class StageStore:
             raise StageDamaged(f"{path}: holds {len(data)} bytes of {found[1]}")
         if found[2] != hashlib.sha256(data).hexdigest():
             raise StageDamaged(f"{path}: its sha256 is not the manifest's")
-        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        except Exception as error:
+            first = next(iter(str(error).splitlines()), "").split(". ")[0]
+            raise StageDamaged(
+                f"{path}: is no state that torch.load reads ({type(error).__name__}: {first})"
+            ) from error
         if not isinstance(state, dict):
             raise StageDamaged(f"{path}: holds a {type(state).__name__}, not a state")
         return state
