@@ -72,11 +72,13 @@ class Rungs:
         return verdict
 
     def restore(self, key: str, epochs_done: int, value: float, verdict: Verdict) -> None:
-        """Put back what the ledger says was decided."""
+        """Put back what the ledger says was decided, in its order. Once a state went on, no twin's pause undoes that."""
         rung = self._rungs.get(epochs_done)
         if rung is None:
             return
         rung.values[key] = value
+        if key in rung.promoted:
+            return
         rung.verdicts[key] = verdict
         if verdict.decision == "continue":
             rung.promoted.add(key)
