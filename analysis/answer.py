@@ -103,9 +103,9 @@ def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> lis
         span = f"scales not worse than the best are {low:g} to {high:g}" if low < high else ""
         span = span or f"scale not worse than the best is {low:g}"
         if fixed < 0.98 * low:
-            place = f"lies below ({_tested_near(scales, fixed, below=True)})"
+            place = f"lies below ({_tested_near(scales, fixed)})"
         elif fixed > 1.02 * high:
-            place = f"lies above ({_tested_near(scales, fixed, below=False)})"
+            place = f"lies above ({_tested_near(scales, fixed)})"
         else:
             place = "lies among them" if low < high else "is that scale"
         sentences.append(f"Of the constant scales the {'only ' if low == high else ''}{span}; {words} {place}.")
@@ -130,14 +130,12 @@ def _winners_and_adacos(scales: pd.DataFrame) -> list[str]:
     return [f"The confirmed winners have {span}; AdaCos's √2 ln(C−1) = {fixed:.2f} (C = {classes[0]}) lies {place}."]
 
 
-def _tested_near(scales: pd.DataFrame, fixed: float, below: bool) -> str:
-    """The tested scale nearest to `fixed` on its outer side, so that 'below' rests on a run, not on the formula."""
-    tested = sorted(scales["scale"].unique(), key=lambda scale: abs(scale / fixed - 1))
-    nearest = tested[0]
-    side = "below" if below else "above"
-    if abs(nearest / fixed - 1) <= 0.1:
+def _tested_near(scales: pd.DataFrame, fixed: float) -> str:
+    """Whether a run stands behind what is said of the scale `fixed`, or only its neighbors on the grid."""
+    nearest = min(scales["scale"].unique(), key=lambda scale: abs(scale / fixed - 1))
+    if abs(nearest / fixed - 1) <= 0.02:
         return f"tested as s = {nearest:g}"
-    return f"nearest tested scale {nearest:g}; {side} is read off the grid"
+    return f"not tested itself; the nearest tested scale is {nearest:g}"
 
 
 def _test_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> list[str]:
@@ -222,7 +220,8 @@ def _value(row: Any, prefix: str = "") -> str:
     mean, low, high = (row[f"{prefix}{part}"] for part in ("mean", "low", "high"))
     if pd.isna(low):
         return _percent(mean)
-    return f"{_percent(mean)} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    # Recall lies in [0, 1]; an interval cut to what is possible covers as often.
+    return f"{_percent(mean)} (95 % interval {100 * max(0, low):.1f} to {100 * min(1, high):.1f} %)"
 
 
 def _percent(share: Any) -> str:

@@ -246,7 +246,11 @@ def _training(study: Study, prefix: str) -> list[Section]:
 def _diagnostics(study: Study, prefix: str) -> list[Section]:
     """What theory speaks of, over training: angles, similarities s_p and s_n, effective classes, proxies."""
     figures = _curves(study, [metric for metric in _DIAGNOSTICS if metric in study.epochs], prefix)
-    return [Section(f"{prefix}angles", "Angles and similarities", [Row(figures)])] if figures else []
+    words = (
+        "Measured on clean training images after each epoch. s_p: mean cosine within a class, s_n: between classes, to "
+        "proxies or over pairs of images; effective classes: exp(entropy) of the softmax; turns are medians."
+    )
+    return [Section(f"{prefix}angles", "Angles and similarities", [words, Row(figures)])] if figures else []
 
 
 def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]:
@@ -389,8 +393,8 @@ def percent(share: object) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Two fractions as an interval in percent."""
-    return "" if pd.isna(low) or pd.isna(high) else f"{100 * low:.1f} to {100 * high:.1f}"
+    """Two fractions as an interval in percent, cut to what Recall can be."""
+    return "" if pd.isna(low) or pd.isna(high) else f"{100 * max(0, low):.1f} to {100 * min(1, high):.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -60,8 +60,9 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": [_reach(intervals[name].high, intervals[name].mean) for name in drawn],
-                    "arrayminus": [_reach(intervals[name].mean, intervals[name].low) for name in drawn],
+                    # Cut to what Recall can be: with two seeds a t interval is often wider than that.
+                    "array": [_reach(_cut(intervals[name].high), intervals[name].mean) for name in drawn],
+                    "arrayminus": [_reach(intervals[name].mean, _cut(intervals[name].low)) for name in drawn],
                     "color": color,
                     "thickness": 1.2,
                     "width": 3,
@@ -78,6 +79,10 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     )
     figure.update_layout(legend={"y": -0.12 if len(names) > 8 else -0.25})
     return figure
+
+
+def _cut(share: float | None) -> float | None:
+    return None if share is None else min(1.0, max(0.0, share))
 
 
 def _reach(high: float | None, low: float | None) -> float:

@@ -45,7 +45,7 @@ def test_the_answer_names_the_best_scales_and_where_adacos_stands(tmp_path: Path
     text = " ".join(said.sentences)
     assert "Better than every other on validation classes (5 seeds, 4 configurations" in text
     assert "the only scale not worse than the best is 20; AdaCos's closed-form scale √2 ln(C−1) = 6.50" in text
-    assert "lies below (nearest tested scale 5" in text
+    assert "lies below (not tested itself; the nearest tested scale is 5)" in text
     assert "On test classes, which chose nothing, s=20 has 72.0 % (95 % interval" in text
     assert said.warnings == []
 
