@@ -118,11 +118,15 @@ def _differences(frame: pd.DataFrame) -> Section:
         ]
         note = "Test Recall@1, paired by seed. Detectable: the smallest true difference found with power .8."
         title = "Decaying schedules against their controls"
-        blocks.append(Table("table-differences", title, header, rows, frozenset({2, 5, 6, 7, 8, 9}), len(rows) > 12, note))
+        numeric = frozenset({2, 5, 6, 7, 8, 9})
+        blocks.append(Table("table-differences", title, header, rows, numeric, len(rows) > 12, note))
     noise = reanalysis.baselines()
     header = [str(name).replace("_", " ") for name in noise.columns]
-    rows = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in noise.itertuples(index=False)]
-    note = "From the thesis's own tables: runs of one configuration (constant 20) at epoch 50; fractions. No run of ours."
+    rows = [
+        [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
+        for row in noise.itertuples(index=False)
+    ]
+    note = "From the thesis's own tables: runs of one configuration (constant 20) at epoch 50; fractions, none of ours."
     title = "Noise that the printed tables themselves show"
     blocks.append(Table("table-noise", title, header, rows, frozenset(range(2, len(header))), note=note))
     return Section("differences", "Differences and noise", blocks)
