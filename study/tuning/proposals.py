@@ -47,9 +47,9 @@ class OptunaTrials:
         self.storage.set_trial_user_attr(trial_id, NUMBER_ATTR, number)
 
     def update(self, trial: TrialRecord) -> None:
-        """Tell Optuna what the ledger says of `trial` beyond what it was told before. A trial without a start waits."""
+        """Tell Optuna what the ledger says of `trial` beyond what it was told before. A trial that waits is no news."""
         number, objective = trial.number, trial.config.objective
-        if number in self._ended or not trial.starts:
+        if number in self._ended or not (trial.starts or trial.end):
             return
         values = {
             event.result.epochs_done: event.result.metrics[objective]
@@ -84,7 +84,7 @@ class OptunaTrials:
 
 
 class Proposer:
-    """Asks Optuna's sampler for points; hears of every trial through `update`.
+    """Asks Optuna's sampler for points; hears of every proposal through `update`, and of no confirmation.
 
     Each proposal's draws depend on the sampler's seed and the proposal's place alone, so that a resumed study goes on
     as an unbroken one would (QMC and CMA-ES keep a state of their own: their past proposals are asked for again).
@@ -103,13 +103,11 @@ class Proposer:
                 grid = [point_params(study_config, values) for _, values in study_config.points()]
                 self._points += [params for params in grid if params not in self._points]
         replay = search is not None and isinstance(search.sampler, Qmc | CmaEs)
-        for trial in sorted(record.trials.values(), key=lambda trial: trial.number):
-            if trial.trial.phase is Phase.SEARCH:
-                if replay:
-                    self._ask()
-                    self._trials.adopt(trial.number, self._last_id)
-                else:
-                    self._proposed += 1
+        proposals = [trial for _, trial in sorted(record.trials.items()) if trial.trial.phase is Phase.SEARCH]
+        if replay:
+            self._replay(proposals)
+        self._proposed = len(proposals)
+        for trial in proposals:
             self._trials.update(trial)
 
     @property
@@ -126,7 +124,23 @@ class Proposer:
 
     def update(self, trial: TrialRecord) -> None:
         """Hear what the ledger says of `trial`."""
-        self._trials.update(trial)
+        if trial.trial.phase is Phase.SEARCH:
+            self._trials.update(trial)
+
+    def _replay(self, proposals: Sequence[TrialRecord]) -> None:
+        """Ask for past proposals again, each after the same ends as in its day: CMA-ES adapts to those it knows."""
+        moments = [(trial.trial.at, trial.number, False) for trial in proposals]
+        moments += [(trial.end.at, trial.number, True) for trial in proposals if trial.end is not None]
+        trials = {trial.number: trial for trial in proposals}
+        for _, number, ended in sorted(moments):
+            if ended:
+                self._trials.update(trials[number])
+                continue
+            params, _ = self._ask()
+            if params == trials[number].trial.params:
+                self._trials.adopt(number, self._last_id)
+            else:  # another release of Optuna draws otherwise; what the ledger says was tried is what counts
+                self._trials.storage.set_trial_state_values(self._last_id, TrialState.FAIL)
 
     def _ask(self) -> tuple[Params, Values]:
         search = self._config.search

@@ -72,7 +72,7 @@ class Rungs:
         return verdict
 
     def restore(self, key: str, epochs_done: int, value: float, verdict: Verdict) -> None:
-        """Put back what the ledger says was decided, in its order. Once a state went on, no twin's pause undoes that."""
+        """Put back what the ledger says was decided, in its order; no twin's pause undoes that a state went on."""
         rung = self._rungs.get(epochs_done)
         if rung is None:
             return

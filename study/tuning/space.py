@@ -103,8 +103,6 @@ def point_params(study_config: StudyConfig, point: Values) -> Params:
     params: Params = {}
     for path, value in point.items():
         span = study_config.vary[path]
-        if isinstance(span, Choice):
-            params[path] = span.labels[span.options.index(value)] if value in span.options else value
-        else:
-            params[path] = value
+        place = span.index_of(value) if isinstance(span, Choice) else None
+        params[path] = value if place is None or not isinstance(span, Choice) else span.labels[place]
     return params
