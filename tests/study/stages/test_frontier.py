@@ -83,19 +83,6 @@ def test_a_state_that_was_lost_is_trained_again() -> None:
     assert frontier.next() == Start(0, 0, None)
 
 
-def test_a_trial_that_is_withdrawn_is_not_asked_for_again() -> None:
-    frontier = a_frontier("aaa", "aab", "c")
-    frontier.next()
-    frontier.withdraw(2)
-    assert frontier.next() is None
-    frontier.withdraw(1)
-    frontier.drop(1)
-    train(frontier, 0, range(3))
-    frontier.release(0)
-    assert frontier.next() is None
-    assert frontier.waiting == 0
-
-
 WORDS = st.lists(st.text(alphabet="ab", min_size=1, max_size=5), min_size=1, max_size=8)
 
 
