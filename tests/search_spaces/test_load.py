@@ -561,7 +561,7 @@ def read_or_refused(raw: Any) -> None:
         assert StudyConfig.model_validate_json(study.model_dump_json(by_alias=True)) == study
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=80)
 @given(st.sampled_from([WHOLE, GRID]), st.data())
 def test_a_study_with_anything_put_anywhere_is_read_or_refused(whole: Any, data: st.DataObject) -> None:
     raw = json.loads(json.dumps(whole))
@@ -581,13 +581,13 @@ def test_a_study_with_anything_put_anywhere_is_read_or_refused(whole: Any, data:
     read_or_refused(raw)
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(ANYTHING)
 def test_any_value_is_read_or_refused(raw: Any) -> None:
     read_or_refused(raw)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=80)
 @given(
     st.integers(0, len(search()) - 1),
     st.integers(0, 3),

@@ -165,7 +165,7 @@ class Workers:
         assert self.frontier.next() is None
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(deadline=None, derandomize=True, max_examples=120)
 @given(WORDS, st.data())
 def test_nothing_is_trained_twice_or_waited_for_in_vain(words: list[str], data: st.DataObject) -> None:
     workers = Workers(words)
@@ -183,7 +183,7 @@ def test_nothing_is_trained_twice_or_waited_for_in_vain(words: list[str], data: 
     assert set(workers.trained.values()) <= {1}
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=80)
 @given(WORDS, st.data())
 def test_states_that_get_lost_are_trained_again_and_every_trial_ends(words: list[str], data: st.DataObject) -> None:
     workers = Workers(words)

@@ -183,7 +183,7 @@ def told_apart(trial: TrialConfig) -> tuple[TrialConfig, list[tuple[float | None
     return fixed, epochs
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(deadline=None, derandomize=True, max_examples=120)
 @given(trials(), trials(), st.integers(0, 1), st.integers(0, 1))
 def test_trials_share_a_state_exactly_if_training_cannot_tell_them_apart(
     one: TrialConfig, other: TrialConfig, seed: int, other_seed: int

@@ -210,7 +210,7 @@ class Study:
 WORDS = st.lists(st.text(alphabet="ab", min_size=1, max_size=6), min_size=1, max_size=7)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=80)
 @given(WORDS, st.data())
 def test_what_is_needed_stays_and_the_rest_goes(words: list[str], data: st.DataObject) -> None:
     study = Study(words)

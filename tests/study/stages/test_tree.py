@@ -103,7 +103,7 @@ def plans(draw: st.DrawFn) -> list[tuple[TrialConfig, int]]:
     return plan
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=80)
 @given(plans())
 def test_stages_are_the_distinct_epochs_of_a_plan_and_every_trial_is_one_way_down(
     plan: list[tuple[TrialConfig, int]],
