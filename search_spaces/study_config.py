@@ -185,6 +185,8 @@ class StudyConfig(Frozen):
 
     question: what the study answers, printed on its report. trial: what all trials share. Then either a fixed plan
     (`cases` and/or `vary` over lists, every configuration on all `seeds`) or a search (`vary`, `search`, `confirm`).
+    inherit_from: names of earlier studies in the same home whose kept states this one may start from. keep_epochs:
+    epochs_done after which every trial's state is kept for such studies.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
@@ -197,6 +199,8 @@ class StudyConfig(Frozen):
     cases: tuple[Case, ...] = ()
     search: Search | None = None
     confirm: Confirm | None = None
+    inherit_from: tuple[str, ...] = ()
+    keep_epochs: tuple[Count, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -115,7 +115,8 @@ class TrialEvent(Event):
 class StartEvent(Event):
     """A trial was handed to a worker. attempt: from 1. from_epochs: epochs_done of the prefix that it starts from.
 
-    from_trial: the trial that trained the last stage of that prefix, or None at the beginning.
+    from_trial: the trial that trained the last stage of that prefix, or None at the beginning; from_study: the study
+    that it belongs to, where that is an earlier one.
     """
 
     event: Literal["start"] = "start"
@@ -124,6 +125,7 @@ class StartEvent(Event):
     ray_trial: str
     from_epochs: Index = 0
     from_trial: Index | None = None
+    from_study: str = ""
 
 
 class EpochEvent(Event):

@@ -100,17 +100,6 @@ class Frontier:
             self._held.discard(waiting)
             self._push(waiting)
 
-    def withdraw(self, number: int) -> None:
-        """Trial `number` no longer waits."""
-        self._ready = [entry for entry in self._ready if entry[2] != number]
-        heapq.heapify(self._ready)
-        if number in self._held:
-            self._held.discard(number)
-            for claim in self._claims.values():
-                for blocked in claim.blocked.values():
-                    if number in blocked:
-                        blocked.remove(number)
-
     def drop(self, number: int) -> None:
         """Trial `number` will not be asked for again."""
         self._chains.pop(number, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
+_LINGERING = 16
+
 
 class Store(Protocol):
     """Where states are kept, by key."""
@@ -17,6 +19,14 @@ class Store(Protocol):
         """Delete a state."""
         ...
 
+    def tidy(self) -> None:
+        """Delete what writers that died left half written."""
+        ...
+
+    def keep_weights(self, key: str, number: int) -> None:
+        """Keep a state for good, as the final weights of trial `number`."""
+        ...
+
 
 class NoStore:
     """Keeps nothing: every trial trains from its first epoch."""
@@ -27,6 +37,12 @@ class NoStore:
 
     def free(self, key: str) -> None:
         """Nothing to delete."""
+
+    def tidy(self) -> None:
+        """Nothing to delete."""
+
+    def keep_weights(self, key: str, number: int) -> None:
+        """Nothing to keep."""
 
 
 class Shelf:
@@ -43,10 +59,12 @@ class Shelf:
         self._latest: dict[int, str] = {}
         self._latest_of: Counter[str] = Counter()
         self._stored: dict[str, str | None] = {}
+        self._lingering: dict[str, None] = {}
         self.keep: set[str] = set()
 
     def stored(self) -> set[str]:
-        """Keys of the states that stand."""
+        """Keys of the states that stand when a driver takes a study up."""
+        self._store.tidy()
         keys = self._store.keys()
         for key in keys:
             self._stored.setdefault(key, None)
@@ -93,6 +111,28 @@ class Shelf:
         self._set_latest(number, None)
         return self._free_unneeded(list(self._chains.pop(number)))
 
+    def branch_points(self, number: int) -> list[int]:
+        """epochs_done at which a waiting trial parts from trial `number` in training, whose states there are needed."""
+        chain = self._chains[number]
+        after = [*chain[1:], ""]
+        return [n for n, key in enumerate(chain) if n > 0 and self._passing[key] > self._passing[after[n]]]
+
+    def linger(self, key: str) -> list[str]:
+        """Keep the state `key` a while for trials that nobody has proposed yet; the keys that gave way to it."""
+        self._lingering[key] = None
+        gone = list(self._lingering)[:-_LINGERING]
+        for old in gone:
+            del self._lingering[old]
+        return self._free_unneeded(gone)
+
+    def sweep(self) -> list[str]:
+        """Free what an earlier driver left behind and nobody needs; the keys that this freed."""
+        return self._free_unneeded(list(self._stored))
+
+    def keep_weights(self, number: int) -> None:
+        """Keep the final state of trial `number` for good."""
+        self._store.keep_weights(self._chains[number][-1], number)
+
     def forget(self, key: str) -> None:
         """The state `key` is of no use (damaged, or without its results): delete it."""
         self._stored.pop(key, None)
@@ -109,7 +149,7 @@ class Shelf:
     def _free_unneeded(self, keys: list[str]) -> list[str]:
         freed = []
         for key in keys:
-            if key not in self._stored or key in self.keep or self._latest_of[key] > 0:
+            if key not in self._stored or key in self.keep or key in self._lingering or self._latest_of[key] > 0:
                 continue
             deeper = self._stored[key]
             needed_by = self._passing[key] - (self._passing[deeper] if deeper in self._stored else 0)

@@ -38,6 +38,22 @@ class StageStore:
         """Delete a state; one that is gone already is no matter."""
         self._path(key).unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Delete what writers that died left half written; for a driver that has no worker yet."""
+        for part in self._folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+    def keep_weights(self, key: str, number: int) -> None:
+        """Keep a state as weights/<number>.stage beside this folder, for good. Raises: OSError."""
+        target = self.weights_path(number)
+        make_private(target.parent)
+        target.unlink(missing_ok=True)
+        target.hardlink_to(self._path(key))
+
+    def weights_path(self, number: int) -> Path:
+        """Where the final weights of trial `number` are kept, if they are."""
+        return self._folder.parent / "weights" / f"{number:05d}{_SUFFIX}"
+
     def save(self, key: str, state: dict[str, Any], note: dict[str, int]) -> int:
         """Keep `state` under `key`, durable once this returns; its size in bytes. Raises: OSError (a full disk)."""
         buffer = io.BytesIO()

@@ -7,17 +7,18 @@ take jobs from `next_job`, train them, tell `on_epoch`, `on_diverged` and `on_ex
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from search_spaces.base import Count, Frozen, Index
-from search_spaces.load import explain
-from search_spaces.study_config import Asha, StudyConfig, Values, label_of
+from search_spaces.study_config import Asha, StudyConfig
 from search_spaces.trial_config import TrialConfig
-from study.ledger.read import StudyRecord, TrialRecord
+from study.ledger.read import StudyRecord, TrialRecord, load_arrays
 from study.ledger.write import LedgerWriter
 from study.records import (
     EndEvent,
@@ -32,21 +33,26 @@ from study.records import (
     value_of,
 )
 from study.stages.frontier import Frontier, Start
-from study.stages.key import Environment, prefix_keys
+from study.stages.key import Environment, epoch_values, prefix_keys
 from study.stages.shelf import Shelf
+from study.tuning.agenda import Entry, confirm_entries, may_propose, plan_entries, proposal_entry
 from study.tuning.proposals import Proposer
 from study.tuning.rungs import Rungs, Verdict
-from study.tuning.space import CASE, SEED, Params, point_params
 
 MAX_ATTEMPTS = 3
 """Times that a trial is started before its crash counts as a failure."""
 _MAX_HELD = 4
+_FOREIGN = -1
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
 class Job(Frozen):
-    """What a worker needs to train a trial. keys: prefix_keys of the trial; start: epochs_done to start from."""
+    """What a worker needs to train a trial. keys: prefix_keys of the trial; start: epochs_done to start from.
+
+    start_folder: the store of the state to start from, where that is another study's. save_at: epochs_done after which
+    the state must be stored; whether others are is the worker's choice.
+    """
 
     number: Index
     attempt: Count
@@ -54,6 +60,19 @@ class Job(Frozen):
     seed: Index
     keys: tuple[str, ...]
     start: Index
+    start_folder: str | None = None
+    save_at: tuple[Count, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """An earlier study whose kept states this one may start from. folder: of the study; stages: of its states."""
+
+    name: str
+    folder: Path
+    stages: Path
+    record: StudyRecord
+    keys: frozenset[str]
 
 
 class Driver:
@@ -72,6 +91,7 @@ class Driver:
         now: Callable[[], float] = time.time,
         *,
         share: bool = True,
+        sources: Sequence[Source] = (),
     ) -> None:
         self.config = study_config
         self.stopping = False
@@ -85,15 +105,18 @@ class Driver:
         self._configs: dict[int, TrialConfig] = {}
         self._keys: dict[int, tuple[str, ...]] = {}
         self._recorded: dict[str, int] = {}
+        self._foreign: dict[str, tuple[Source, TrialRecord]] = {}
         self._running: set[int] = set()
         self._paused: dict[str, list[int]] = {}
         search = study_config.search
         asha = search.scheduler if search is not None and isinstance(search.scheduler, Asha) else None
         self._rungs = None if asha is None else Rungs(asha, study_config.trial.epochs)
         self._proposer = Proposer(study_config, ledger.record)
+        for source in sources:
+            self._take_over(source)
         self._take_up(ledger.record.trials.values())
         if search is None:
-            self._plan()
+            self._add(plan_entries(study_config, ledger.record))
 
     @property
     def record(self) -> StudyRecord:
@@ -137,7 +160,10 @@ class Driver:
         self._recorded[keys[epochs]] = number
         self._frontier.reached(number, epochs, stands=stands)
         if stands:
-            for key in self._shelf.advance(number, epochs):
+            freed = self._shelf.advance(number, epochs)
+            if epochs == self._first_change(number):
+                freed += self._shelf.linger(keys[epochs])
+            for key in freed:
                 self._frontier.lost(key)
         self._proposer.update(trial)
         if not self._judge(number, epochs, result):
@@ -177,6 +203,7 @@ class Driver:
         """Go on from what the ledger says: results that stand, rungs, trials that wait."""
         stored = self._shelf.stored()
         waiting = []
+        rungs: list[tuple[float, RungEvent, str]] = []
         for trial in sorted(trials, key=lambda trial: trial.number):
             number = trial.number
             self._know(number, trial.config, trial.trial.seed)
@@ -184,10 +211,11 @@ class Driver:
             for epochs in trial.epochs:
                 if epochs > 0:
                     self._recorded.setdefault(keys[epochs], number)
-            for rung in trial.rungs:
-                self._restore_rung(keys[rung.epochs_done], rung)
+            rungs += [(rung.at, rung, keys[rung.epochs_done]) for rung in trial.rungs]
             if trial.end is None:
                 waiting.append(number)
+        for _, rung, key in sorted(rungs, key=lambda entry: entry[0]):
+            self._restore_rung(key, rung)
         for key in stored:
             if key in self._recorded:
                 self._frontier.stands(key, self._recorded[key])
@@ -195,11 +223,30 @@ class Driver:
                 self._shelf.forget(key)
         for number in waiting:
             trial = self.record.trials[number]
-            if trial.status is Status.PAUSED:
+            if trial.status is Status.PAUSED and not self._goes_on(number, trial.rungs[-1]):
                 self._paused.setdefault(self._keys[number][trial.rungs[-1].epochs_done], []).append(number)
                 self._shelf.hold(number, trial.rungs[-1].epochs_done)
             else:
                 self._wait(number)
+        for key in self._shelf.sweep():
+            self._frontier.lost(key)
+
+    def _goes_on(self, number: int, rung: RungEvent) -> bool:
+        """Whether the state of a trial that the ledger left paused was promoted since, with a twin of it."""
+        assert self._rungs is not None
+        verdict = self._rungs.judge(self._keys[number][rung.epochs_done], rung.epochs_done, rung.value)
+        return verdict is not None and verdict.decision == "continue"
+
+    def _take_over(self, source: Source) -> None:
+        """Let trials start from the states that an earlier study kept."""
+        for trial in source.record.trials.values():
+            keys = prefix_keys(trial.config, trial.trial.seed, self._environment)
+            for epochs in range(1, len(keys)):
+                if epochs not in trial.epochs:
+                    break
+                self._foreign.setdefault(keys[epochs], (source, trial))
+                if keys[epochs] in source.keys:
+                    self._frontier.stands(keys[epochs], _FOREIGN)
 
     def _restore_rung(self, key: str, rung: RungEvent) -> None:
         if self._rungs is not None:
@@ -211,52 +258,38 @@ class Driver:
         keys = prefix_keys(config, seed, self._environment)
         self._keys[number] = keys if self._share else tuple(f"{key}-{number}" for key in keys)
         self._shelf.expect(number, self._keys[number])
+        self._shelf.keep.update(self._keys[number][n] for n in self.config.keep_epochs if n <= config.epochs)
 
     def _wait(self, number: int) -> None:
         self._shelf.await_start(number)
         self._frontier.add(number, self._keys[number])
 
-    def _plan(self) -> None:
-        """Record every trial of a fixed plan that the ledger does not hold yet: all configurations, seed by seed."""
-        known = {(trial.trial.configuration, trial.trial.seed) for trial in self.record.trials.values()}
-        configurations = self.config.configurations()
-        self._add(
-            (Phase.PLAN, name, values, self._plan_params(name, values), seed, trial, False)
-            for seed in self.config.seeds
-            for name, values, trial in configurations
-            if (name, seed) not in known
-        )
-
-    def _plan_params(self, name: str, values: Values) -> Params:
-        params = point_params(self.config, {path: values[path] for path in self.config.vary})
-        case = next(
-            (case.name for case in self.config.cases if name == case.name or name.startswith(f"{case.name}, ")), None
-        )
-        return params if case is None else {**params, CASE: case}
-
-    def _add(self, entries: Iterable[tuple[Phase, str, Values, Params, int, TrialConfig, bool]]) -> list[int]:
-        """Make trials exist: recorded and durable in one write, then waiting."""
-        number = len(self.record.trials)
-        events: list[TrialEvent] = []
-        for phase, name, values, params, seed, trial, baseline in entries:
-            events.append(
-                TrialEvent(
-                    at=self._now(),
-                    number=number + len(events),
-                    phase=phase,
-                    configuration=name,
-                    values=values,
-                    params=params if phase is Phase.SEARCH else {**params, SEED: seed},
-                    seed=seed,
-                    trial=trial.model_dump(mode="json", by_alias=True),
-                    baseline=baseline,
-                )
+    def _add(self, entries: Iterable[Entry]) -> list[int]:
+        """Make trials exist: recorded and durable in one write, then waiting. Returns their numbers."""
+        entries = list(entries)
+        first = len(self.record.trials)
+        events = [
+            TrialEvent(
+                at=self._now(),
+                number=first + place,
+                phase=entry.phase,
+                configuration=entry.configuration,
+                values=entry.values,
+                params=entry.params,
+                seed=entry.seed,
+                trial=entry.trial.model_dump(mode="json", by_alias=True),
+                baseline=entry.baseline,
             )
-            self._know(events[-1].number, trial, seed)
+            for place, entry in enumerate(entries)
+        ]
         if events:
             self._append(*events, durable=True)
-        for event in events:
-            self._wait(event.number)
+        for event, entry in zip(events, entries, strict=True):
+            self._know(event.number, entry.trial, entry.seed)
+            if entry.problem:
+                self._end(event.number, Status.FAILED, f"not a valid trial: {entry.problem}")
+            else:
+                self._wait(event.number)
         return [event.number for event in events]
 
     def _begin(self, start: Start, ray_trial: str) -> Job | None:
@@ -266,6 +299,8 @@ class Driver:
         self._running.add(number)
         self._shelf.started(number, start.epochs)
         attempt = len(trial.starts) + 1
+        keys = self._keys[number]
+        foreign = self._foreign[keys[start.epochs]] if start.from_trial == _FOREIGN else None
         self._append(
             StartEvent(
                 at=self._now(),
@@ -273,17 +308,15 @@ class Driver:
                 attempt=attempt,
                 ray_trial=ray_trial,
                 from_epochs=start.epochs,
-                from_trial=start.from_trial,
+                from_trial=foreign[1].number if foreign else start.from_trial,
+                from_study=foreign[0].name if foreign else "",
             ),
             durable=True,
         )
         self._proposer.update(trial)
-        keys = self._keys[number]
         for epochs in range(1, start.epochs + 1):
             if epochs not in trial.epochs:
-                source = self.record.trials[self._recorded[keys[epochs]]].epochs[epochs]
-                result = source.result.replace(inherited=True)
-                self._append(EpochEvent(at=self._now(), number=number, result=result, arrays=source.arrays))
+                self._append(self._inherited(number, epochs))
             if not self._judge(number, epochs, trial.epochs[epochs].result):
                 return None
         self._proposer.update(trial)
@@ -297,12 +330,42 @@ class Driver:
             seed=trial.trial.seed,
             keys=keys,
             start=start.epochs,
+            start_folder=str(foreign[0].stages) if foreign else None,
+            save_at=self._save_at(number),
         )
+
+    def _inherited(self, number: int, epochs: int) -> EpochEvent:
+        """An epoch that another trial has recorded, as trial `number`'s."""
+        key = self._keys[number][epochs]
+        if key in self._recorded:
+            epoch = self.record.trials[self._recorded[key]].epochs[epochs]
+            arrays = epoch.arrays
+        else:
+            source, trial = self._foreign[key]
+            epoch = trial.epochs[epochs]
+            arrays = epoch.arrays and self._ledger.save_arrays(
+                f"{number:05d}-{epochs:04d}", load_arrays(source.folder, epoch.arrays)
+            )
+        return EpochEvent(at=self._now(), number=number, result=epoch.result.replace(inherited=True), arrays=arrays)
+
+    def _save_at(self, number: int) -> tuple[int, ...]:
+        """epochs_done at which trial `number` may be branched from, by others or by itself after a pause."""
+        last = self._configs[number].epochs
+        wanted = {last, *self._shelf.branch_points(number), *self.config.keep_epochs, self._first_change(number)}
+        wanted.update(() if self._rungs is None else self._rungs.milestones)
+        return tuple(sorted(epochs for epochs in wanted if 0 < epochs <= last))
+
+    def _first_change(self, number: int) -> int:
+        """epochs_done up to which the schedules of a proposal stay as they begin: where later proposals may branch."""
+        if self.record.trials[number].trial.phase is not Phase.SEARCH:
+            return 0
+        values = list(epoch_values(self._configs[number]))
+        return next((epochs for epochs, value in enumerate(values) if value != values[0]), len(values))
 
     def _judge(self, number: int, epochs: int, result: EpochResult) -> bool:
         """ASHA's word on a search's trial that reached `epochs`; whether it goes on."""
         trial = self.record.trials[number]
-        if self._rungs is None or trial.trial.phase is not Phase.SEARCH:
+        if self._rungs is None or trial.trial.phase is not Phase.SEARCH or epochs == self._configs[number].epochs:
             return True
         value = result.metrics[self._configs[number].objective]
         key = self._keys[number][epochs]
@@ -336,9 +399,9 @@ class Driver:
                 self._paused.setdefault(key, []).append(number)
         return False
 
-    def _promote(self) -> bool:
-        """Let the paused state whose turn has come go on; whether there was one."""
-        turn = None if self._rungs is None else self._rungs.promote()
+    def _promote(self, *, last: bool = False) -> bool:
+        """Let the paused state whose turn has come go on; whether there was one. last: nothing more will come."""
+        turn = None if self._rungs is None else self._rungs.promote(last=last)
         if turn is None:
             return False
         epochs, key = turn
@@ -350,57 +413,25 @@ class Driver:
 
     def _propose(self) -> bool:
         """Ask the sampler for a point, within the budget; whether there is one."""
-        search = self.config.search
-        if search is None or self._frontier.waiting >= _MAX_HELD:
-            return False
-        proposals = [trial for trial in self.record.trials.values() if trial.trial.phase is Phase.SEARCH]
-        failed = sum(trial.status in (Status.FAILED, Status.DIVERGED) for trial in proposals)
-        if len(proposals) >= search.max_trials or failed > search.max_failures or self._proposer.exhausted:
+        if self._frontier.waiting >= _MAX_HELD or self._proposer.exhausted:
             return False
         if self._deadline is not None and self._now() >= self._deadline:
             return False
-        if search.round_size is not None and len(proposals) % search.round_size == 0:
-            open_ones = [trial for trial in proposals if not trial.status.ended and trial.status is not Status.PAUSED]
-            if open_ones:
-                return False
+        if not may_propose(self.config, self.record):
+            return False
         number = len(self.record.trials)
-        params, values = self._proposer.propose(number)
-        name = ", ".join(label_of(path, value) for path, value in params.items())
-        try:
-            trial, problem = self.config.trial_with(values), ""
-        except ValidationError as error:
-            trial, problem = self.config.trial, explain(error, TrialConfig)[0]
-        measured = trial.replace(measure=trial.measure.replace(test=False))
-        self._add([(Phase.SEARCH, f"{number}: {name}", values, params, search.seed, measured, False)])
-        if problem:
-            self._frontier.withdraw(number)
-            self._end(number, Status.FAILED, f"not a valid trial: {problem}")
+        self._add([proposal_entry(self.config, number, *self._proposer.propose(number))])
         return True
 
     def _settle(self) -> bool:
         """With nothing left to propose: end what stayed paused, confirm the winners; whether there is more to do."""
+        if self._paused and self._promote(last=True):
+            return True
         for number in [number for numbers in self._paused.values() for number in numbers]:
             epochs = self.record.trials[number].epochs_done
             self._end(number, Status.PRUNED, f"ASHA paused it at epoch {epochs}, and its turn never came")
         self._paused.clear()
-        confirm, search = self.config.confirm, self.config.search
-        if confirm is None or search is None:
-            return False
-        known = {(trial.trial.configuration, trial.trial.seed) for trial in self.record.trials.values()}
-        points: list[tuple[str, Values, Params, bool]] = [
-            (case.name, dict(case.overrides), {CASE: case.name}, True) for case in confirm.baselines
-        ]
-        for rank, winner in enumerate(best_trials(self.record, confirm.best), start=1):
-            name = f"best {rank}: {winner.trial.configuration.split(': ', 1)[1]}"
-            points.append((name, winner.trial.values, winner.trial.params, False))
-        return bool(
-            self._add(
-                (Phase.CONFIRM, name, values, params, seed, self.config.trial_with(values), baseline)
-                for seed in confirm.seeds
-                for name, values, params, baseline in points
-                if (name, seed) not in known
-            )
-        )
+        return bool(self._add(confirm_entries(self.config, self.record)))
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         trial = self.record.trials[number]
@@ -417,6 +448,8 @@ class Driver:
             ),
             durable=True,
         )
+        if status is Status.COMPLETE and trial.trial.phase is Phase.CONFIRM and not trial.trial.baseline:
+            self._shelf.keep_weights(number)
         if number in self._running:
             self._let_go(number)
         self._frontier.drop(number)
@@ -436,13 +469,3 @@ class Driver:
         if search is None or search.max_hours is None:
             return None
         return self._now() + search.max_hours * 3600 - record.seconds_driven
-
-
-def best_trials(record: StudyRecord, count: int) -> list[TrialRecord]:
-    """The `count` completed proposals of highest value, best first; equal values in order of their numbers."""
-    done = [
-        trial
-        for trial in record.trials.values()
-        if trial.trial.phase is Phase.SEARCH and trial.status is Status.COMPLETE and trial.end is not None
-    ]
-    return sorted(done, key=lambda trial: (-(trial.end.value or 0.0) if trial.end else 0.0, trial.number))[:count]

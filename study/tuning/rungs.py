@@ -83,11 +83,14 @@ class Rungs:
         if verdict.decision == "continue":
             rung.promoted.add(key)
 
-    def promote(self) -> tuple[int, str] | None:
-        """The paused state whose turn has come (highest rung first), now promoted: its epochs_done and key."""
+    def promote(self, *, last: bool = False) -> tuple[int, str] | None:
+        """The paused state whose turn has come (highest rung first), now promoted: its epochs_done and key.
+
+        last: nothing more will come, so the best of a rung from which nobody went on does, however few stand there.
+        """
         for milestone in reversed(self.milestones):
             rung = self._rungs[milestone]
-            for key in self._best(rung):
+            for key in self._best(rung, at_least=1 if last and not rung.promoted else 0):
                 if key not in rung.promoted:
                     rung.promoted.add(key)
                     rung.verdicts[key] = Verdict("continue", rung.verdicts[key].cutoff)
@@ -103,6 +106,6 @@ class Rungs:
             return None
         return float(np.percentile(list(rung.values.values()), (1 - 1 / self._asha.factor) * 100))
 
-    def _best(self, rung: _Rung) -> list[str]:
-        count = len(rung.values) // self._asha.factor
+    def _best(self, rung: _Rung, at_least: int = 0) -> list[str]:
+        count = max(len(rung.values) // self._asha.factor, at_least)
         return sorted(rung.values, key=lambda key: rung.values[key], reverse=True)[:count]

@@ -22,7 +22,7 @@ from search_spaces.load import ConfigError
 from search_spaces.study_config import StudyConfig
 from study.home import Home
 from study.ledger.lock import DriverLock
-from study.ledger.read import StudyRecord
+from study.ledger.read import StudyRecord, read_study
 from study.ledger.write import LedgerWriter
 from study.records import DriverEvent, StudyEvent
 from study.stages.key import Environment
@@ -30,7 +30,7 @@ from study.stages.shelf import Shelf
 from study.stages.store import StageStore
 from study.tracking.mirror import Mirror
 from study.tracking.mlflow_mirror import MlflowView
-from study.tuning.driver import Driver
+from study.tuning.driver import Driver, Source
 from study.tuning.proposals import OptunaJournal
 from study.tuning.ray_backend import local_ray, run_trials
 from study.tuning.verify import JOURNAL_NAME, open_journal
@@ -87,7 +87,7 @@ def _may_grow(path: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
         case "search.max_trials" | "search.max_hours":
             old, new = at(before), at(after)
             return new is None or (old is not None and new >= old)
-        case "question":
+        case "question" | "inherit_from" | "keep_epochs":
             return True
     return False
 
@@ -114,7 +114,14 @@ def run_session(
             return Outcome(ledger.record, None, "")
         environment = Environment(torch=metadata.version("torch"), cpu=_cpu_capability())
         store = StageStore(folder / "stages")
-        driver = Driver(study_config, ledger, environment, Shelf(store), share=options.share)
+        driver = Driver(
+            study_config,
+            ledger,
+            environment,
+            Shelf(store),
+            share=options.share,
+            sources=_sources(study_config, options.home),
+        )
         with _mirrors(folder, study_config, options) as mirrors, _signals(driver) as received:
 
             def after_event() -> None:
@@ -139,6 +146,16 @@ def run_session(
             complete = [mirror.close(_MIRROR_TIMEOUT_S) for mirror in mirrors]
         error = "" if all(complete) else next((mirror.last_error for mirror in mirrors if mirror.last_error), "slow")
         return Outcome(ledger.record, received[0] if received else None, error)
+
+
+def _sources(study_config: StudyConfig, home: Home) -> list[Source]:
+    """The earlier studies that the file inherits from. Raises: ConfigError where one was never run."""
+    sources = []
+    for name in study_config.inherit_from:
+        folder = home.existing(name).resolve()
+        stages = folder / "stages"
+        sources.append(Source(name, folder, stages, read_study(folder), frozenset(StageStore(stages).keys())))
+    return sources
 
 
 def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resume: bool) -> bool:

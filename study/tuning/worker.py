@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 
 from search_spaces.base import Frozen
@@ -19,6 +21,11 @@ from study.records import EpochResult
 from study.stages.store import StageDamaged, StageStore
 from study.training.train import Measured, Trainer, wants_untrained
 from study.tuning.driver import Arrays, Job
+
+SMALL_BYTES = 16 * 2**20
+"""A state up to this size is stored after every epoch."""
+SAVE_EVERY_S = 300.0
+"""A larger one when so many seconds have passed since the last, and where the job asks for it."""
 
 
 class Workplace(Frozen):
@@ -65,13 +72,19 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
     try:
         trainer = Trainer(trial, job.seed, load_trial_data(trial, Path(workplace.data_dir), Path(workplace.cache_dir)))
         if job.start:
-            assert store is not None
-            trainer.load_state(store.load(job.keys[job.start]))
+            place = job.start_folder or workplace.stages_dir
+            assert place is not None
+            trainer.load_state(StageStore(Path(place)).load(job.keys[job.start]))
+        last_saved = time.monotonic()
         for measured in _epochs(trainer):
             epochs = measured.result.epochs_done
-            stands = store is not None and epochs > 0
+            stands = epochs == job.start and epochs > 0
             if store is not None and epochs > job.start:
-                store.save(job.keys[epochs], trainer.state(), {"epochs_done": epochs, "trial": job.number})
+                state = trainer.state()
+                late = time.monotonic() - last_saved > SAVE_EVERY_S
+                if late or epochs in job.save_at or _bytes(state) <= SMALL_BYTES:
+                    store.save(job.keys[epochs], state, {"epochs_done": epochs, "trial": job.number})
+                    stands, last_saved = True, time.monotonic()
             yield EpochReport(measured.result, measured.arrays, stands)
     except Diverged as error:
         yield EndReport(diverged=str(error))
@@ -83,6 +96,15 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
         yield EndReport(error=f"{type(error).__name__}: {error} ({where})", details=traceback.format_exc())
+
+
+def _bytes(state: Any) -> int:
+    """Size of the tensors in a state."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        return sum(map(_bytes, state.values()))
+    return sum(map(_bytes, state)) if isinstance(state, list | tuple) else 0
 
 
 def _epochs(trainer: Trainer) -> Iterator[Measured]:

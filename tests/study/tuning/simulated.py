@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from study.ledger.write import LedgerWriter
 from study.records import DriverEvent, EpochResult, StudyEvent
 from study.stages.shelf import Shelf
 from study.stages.tree import ANYWHERE
-from study.tuning.driver import Driver, Job
+from study.tuning.driver import Driver, Job, Source
 
 TRIAL: dict[str, Any] = {
     "dataset": {"kind": "glyphs"},
@@ -49,12 +49,20 @@ class MemoryStore:
     standing: set[str] = field(default_factory=set)
     trained: list[str] = field(default_factory=list)
     largest: int = 0
+    weights: set[int] = field(default_factory=set)
 
     def keys(self) -> set[str]:
         return set(self.standing)
 
     def free(self, key: str) -> None:
         self.standing.discard(key)
+
+    def tidy(self) -> None:
+        pass
+
+    def keep_weights(self, key: str, number: int) -> None:
+        assert key in self.standing
+        self.weights.add(number)
 
     def save(self, key: str) -> None:
         self.standing.add(key)
@@ -72,6 +80,7 @@ class World:
     folder: Path
     store: MemoryStore = field(default_factory=MemoryStore)
     clock: float = 1000.0
+    foreign: frozenset[str] = frozenset()
 
     def now(self) -> float:
         self.clock += 1.0
@@ -86,6 +95,7 @@ class World:
         curve: Curve = made_up_recall,
         fate: Callable[[Job, int], str] = lambda job, epochs: "",
         kill_after: int | None = None,
+        sources: Sequence[Source] = (),
     ) -> StudyRecord:
         """Run until the driver has nothing left; the study as its ledger tells it.
 
@@ -100,7 +110,7 @@ class World:
                     durable=True,
                 )
             ledger.append(DriverEvent(at=self.now(), what="opened", host="here", pid=1))
-            driver = Driver(study_config, ledger, ANYWHERE, Shelf(self.store), now=self.now)
+            driver = Driver(study_config, ledger, ANYWHERE, Shelf(self.store), now=self.now, sources=sources)
             working: list[tuple[Job, int]] = []
             reports = 0
             while True:
@@ -108,7 +118,8 @@ class World:
                     job = driver.next_job(f"ray{reports}")
                     if job is None:
                         break
-                    assert job.start == 0 or job.keys[job.start] in self.store.standing
+                    standing = self.foreign if job.start_folder else self.store.standing
+                    assert job.start == 0 or job.keys[job.start] in standing
                     working.append((job, job.start))
                 if not working:
                     assert not driver.running

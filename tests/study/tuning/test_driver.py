@@ -13,6 +13,7 @@ import pytest
 from search_spaces.study_config import StudyConfig
 from study.ledger.read import StudyRecord
 from study.records import Phase, Status
+from study.tuning.driver import Source
 
 from .simulated import TRIAL, Killed, World, a_study
 
@@ -221,6 +222,72 @@ def test_a_killed_study_resumes_to_the_same_end(tmp_path: Path, kind: str, kill_
     record = world.run(study, slots=1)
     assert outcomes(record) == outcomes(whole)
     assert len(world.store.trained) == len(set(world.store.trained))
+
+
+def test_promotion_goes_on_from_a_rung_that_all_trials_share(tmp_path: Path) -> None:
+    vary = {
+        "loss.scale": [
+            {"kind": "switch", "before": 20, "after": {"kind": "float", "low": 1, "high": 10}, "switch_epoch": 4}
+        ]
+    }
+    world = World(tmp_path)
+    record = world.run(a_search("random", vary=vary, asha="promote", max_trials=6))
+    states = Counter(trial.status for trial in record.trials.values())
+    assert states[Status.COMPLETE] >= 1
+    assert states[Status.COMPLETE] + states[Status.PRUNED] == 6
+    assert len(world.store.trained) == len(set(world.store.trained))
+
+
+def test_a_trial_at_its_own_last_epoch_is_complete_even_where_a_rung_stands(tmp_path: Path) -> None:
+    vary = {**RANGE, "epochs": [3, 9]}
+    record = World(tmp_path).run(a_search("random", vary=vary, asha="stop", max_trials=12))
+    short = [trial for trial in record.trials.values() if trial.config.epochs == 3]
+    assert any(trial.status is Status.COMPLETE and trial.epochs_done == 3 for trial in short)
+    assert all(trial.status is Status.COMPLETE for trial in short if trial.epochs_done == 3)
+
+
+def test_proposals_that_begin_alike_branch_from_what_stands(tmp_path: Path) -> None:
+    vary = {
+        "loss.scale": [
+            {"kind": "switch", "before": 20, "after": 5, "switch_epoch": {"kind": "int", "low": 1, "high": 8}}
+        ]
+    }
+    world = World(tmp_path)
+    record = world.run(a_search("random", vary=vary, max_trials=12), slots=1)
+    inherited = sum(event.result.inherited for trial in record.trials.values() for event in trial.epochs.values())
+    assert inherited > 0
+    assert len(world.store.trained) == 12 * 9 - inherited
+    assert world.store.largest <= 20
+
+
+def test_confirmed_winners_keep_their_weights(tmp_path: Path) -> None:
+    study = a_study(
+        vary=RANGE,
+        search={"sampler": {"kind": "random"}, "max_trials": 4},
+        confirm={"best": 1, "seeds": [101, 102], "baselines": [{"name": "constant 20"}]},
+    )
+    world = World(tmp_path)
+    record = world.run(study)
+    winners = [t.number for t in record.trials.values() if t.trial.phase is Phase.CONFIRM and not t.trial.baseline]
+    assert world.store.weights == set(winners)
+    assert len(winners) == 2
+
+
+def test_a_study_starts_from_the_states_that_an_earlier_one_kept(tmp_path: Path) -> None:
+    first = World(tmp_path / "exp1")
+    earlier = first.run(a_study(vary=SCALES, keep_epochs=[4]))
+    assert len(first.store.standing) == 4
+    second = World(tmp_path / "exp2", foreign=frozenset(first.store.standing))
+    source = Source("exp1", first.folder, tmp_path / "stages", earlier, second.foreign)
+    scale = {"kind": "switch", "before": 10, "after": 5, "switch_epoch": 4}
+    cases = [{"name": "switch", "loss.scale": scale}, {"name": "constant 2", "loss.scale.value": 2}]
+    record = second.run(a_study(cases=cases, inherit_from=["exp1"]), sources=[source])
+    start = record.trials[0].starts[0]
+    assert (start.from_epochs, start.from_study, start.from_trial) == (4, "exp1", 2)
+    assert [event.result.inherited for _, event in sorted(record.trials[0].epochs.items())] == [True] * 4 + [False] * 5
+    assert record.trials[0].epochs[4].result.metrics == earlier.trials[2].epochs[4].result.metrics
+    assert record.trials[1].starts[0].from_epochs == 0
+    assert first.store.standing == second.foreign, "an earlier study's states are never freed"
 
 
 def test_the_store_stays_small(tmp_path: Path) -> None:
