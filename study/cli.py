@@ -143,7 +143,7 @@ def _run(
     from rich.console import Console
 
     from study.console import Watch
-    from study.tracking.mlflow_mirror import log_report
+    from study.tracking.mlflow_mirror import log_artifact
     from study.tuning.session import Options, run_session
 
     uri = tracking_uri or home.mlflow_uri
@@ -166,7 +166,8 @@ def _run(
         sys.exit(128 + outcome.stopped_by)
     report = [sys.executable, "-m", "analysis", "report", name, "--home", str(home.path)]
     if subprocess.run(report, check=False).returncode == 0 and not outcome.mirror_error:
-        log_report(uri, name, folder / "report.html")
+        for path in (folder / "report.html", *sorted((folder / "weights").glob("*"))):
+            log_artifact(uri, name, path)
     click.echo(f"MLflow:  python -m study ui{_home_option(home)}")
 
 
@@ -249,14 +250,40 @@ def verify(name: str, home: Path, tracking_uri: str | None) -> None:
 @click.option(
     "--to", "target", type=click.Path(path_type=Path, file_okay=False), help="Folder; by default STUDY's own."
 )
+@click.option("--weights", is_flag=True, help="The networks of confirmed winners too, with the line that loads each.")
 @_clean_errors
-def export(name: str, home: Path, target: Path | None) -> None:
+def export(name: str, home: Path, target: Path | None, weights: bool) -> None:
     """Write STUDY's trials and epochs as parquet and CSV."""
     from study.tracking.export import export as write
 
     folder = Home(home).existing(name)
-    for path in write(folder, target or folder / "export"):
+    target = target or folder / "export"
+    for path in write(folder, target):
         click.echo(path)
+    if weights:
+        _export_weights(name, folder, target)
+
+
+def _export_weights(name: str, folder: Path, target: Path) -> None:
+    from study.data.build import image_shape
+    from study.stages.store import StageDamaged
+    from study.training.weights import export_weights
+
+    kept = sorted((folder / "weights").glob("*"))
+    if not kept:
+        raise ConfigError(
+            f"{name}: no weights are kept; a search keeps those of the winners that its confirm phase trains"
+        )
+    trials = read_study(folder).trials
+    for path in kept:
+        trial = trials[int(path.stem)]
+        words = f"{trial.trial.configuration} seed {trial.trial.seed}"
+        written = target / "weights" / f"{path.stem}.pt"
+        try:
+            export_weights(path, written, trial.config, image_shape(trial.config.dataset))
+        except StageDamaged as error:
+            raise ConfigError(f"{error}; restore it from a copy, or delete it") from error
+        click.echo(f'{written}: {words}; study.training.weights.load_network("{written}")')
 
 
 @main.command()

@@ -52,6 +52,15 @@ def load_trial_data(trial: TrialConfig, data_dir: Path, cache_dir: Path) -> Tria
     return _load(trial.dataset, trial.split, trial.measure.test, data_dir, cache_dir)
 
 
+def image_shape(dataset: DatasetConfig) -> tuple[int, int]:
+    """Channels and side of the images of `dataset`."""
+    match dataset:
+        case Glyphs() | Digits() | Omniglot():
+            return 1, 32
+        case _:
+            assert_never(dataset)
+
+
 # A worker runs many trials of one study: the arrays of a dataset, and the tensors of a split, are made once for all.
 @lru_cache(maxsize=4)
 def _load(dataset: DatasetConfig, split: Split, test: bool, data_dir: Path, cache_dir: Path) -> TrialData:

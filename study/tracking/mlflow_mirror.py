@@ -30,7 +30,7 @@ from study.tracking.mlflow_store import (
     sqlite_path,
 )
 
-__all__ = ["Counts", "MlflowView", "TrackingError", "check_uri", "log_report", "prepare", "sync", "verify"]
+__all__ = ["Counts", "MlflowView", "TrackingError", "check_uri", "log_artifact", "prepare", "sync", "verify"]
 
 REPORT_NAME = "report.html"
 _BATCH = (800, 100, 100)  # metrics, parameters, tags in one call: MLflow takes 1,000 things, 100 of the latter two
@@ -347,7 +347,7 @@ def _age(point: Point) -> tuple[int, int, float]:
     return point.step, point.at_ms, point.value
 
 
-def log_report(uri: str, study_name: str, path: Path) -> None:
+def log_artifact(uri: str, study_name: str, path: Path) -> None:
     """Keep the file at `path` with the study's run, the newest of that name.
 
     Raises: ConfigError, TrackingError, also where MLflow does not hold the study yet.

@@ -17,7 +17,7 @@ from study.ledger.read import LEDGER_NAME, LedgerError, read_events
 from study.ledger.write import LedgerWriter
 from study.records import Status
 from study.tracking.mirror import Mirror, StartAgain
-from study.tracking.mlflow_mirror import MlflowView, TrackingError, log_report, sync, verify
+from study.tracking.mlflow_mirror import MlflowView, TrackingError, log_artifact, sync, verify
 from study.tracking.mlflow_store import sqlite_path
 
 Dump = Callable[[str], dict[str, list[tuple[Any, ...]]]]
@@ -277,10 +277,10 @@ def test_a_report_is_kept_with_the_study_and_again_after_a_rebuild(
     make_study(folder).whole()
     (tmp_path / "report.html").write_text("early")
     with pytest.raises(TrackingError, match="no run of study made_up; sync it first"):
-        log_report(uri, "made_up", tmp_path / "report.html")
+        log_artifact(uri, "made_up", tmp_path / "report.html")
     sync(folder, uri)
     (folder / "report.html").write_text("page")
-    log_report(uri, "made_up", folder / "report.html")
+    log_artifact(uri, "made_up", folder / "report.html")
     client = MlflowClient(uri)
 
     def kept() -> dict[str, str]:
