@@ -266,21 +266,19 @@ def export(name: str, home: Path, target: Path | None, weights: bool) -> None:
 
 def _export_weights(name: str, folder: Path, target: Path) -> None:
     from study.data.build import image_shape
-    from study.stages.store import StageDamaged
+    from study.stages.store import StageDamaged, StageStore
     from study.training.weights import export_weights
 
     kept = sorted((folder / "weights").glob("*"))
     if not kept:
-        raise ConfigError(
-            f"{name}: no weights are kept; a search keeps those of the winners that its confirm phase trains"
-        )
-    trials = read_study(folder).trials
+        raise ConfigError(f"{name}: no weights are kept; a search keeps those of the winners that it confirms")
+    trials, store = read_study(folder).trials, StageStore(folder / "weights")
     for path in kept:
         trial = trials[int(path.stem)]
         words = f"{trial.trial.configuration} seed {trial.trial.seed}"
         written = target / "weights" / f"{path.stem}.pt"
         try:
-            export_weights(path, written, trial.config, image_shape(trial.config.dataset))
+            export_weights(store.load(path.stem), written, trial.config, image_shape(trial.config.dataset))
         except StageDamaged as error:
             raise ConfigError(f"{error}; restore it from a copy, or delete it") from error
         click.echo(f'{written}: {words}; study.training.weights.load_network("{written}")')

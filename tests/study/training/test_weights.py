@@ -9,7 +9,6 @@ import torch
 
 from search_spaces.load import parse_study
 from study.data.build import image_shape, load_trial_data
-from study.stages.store import StageStore
 from study.training.train import Trainer
 from study.training.weights import export_weights, load_network
 
@@ -31,9 +30,7 @@ def test_an_exported_network_gives_the_same_embeddings(tmp_path: Path) -> None:
     data = load_trial_data(trial, tmp_path, tmp_path)
     trainer = Trainer(trial, 0, data)
     trainer.run_epoch()
-    store = StageStore(tmp_path / "stages")
-    store.save("00007", trainer.state(), {})
-    export_weights(tmp_path / "stages" / "00007.stage", tmp_path / "network.pt", trial, image_shape(trial.dataset))
+    export_weights(trainer.state(), tmp_path / "network.pt", trial, image_shape(trial.dataset))
     network = load_network(tmp_path / "network.pt")
     images = data.train.images[:4]
     assert tuple(images.shape[1:]) == (1, 32, 32)
