@@ -136,6 +136,16 @@ class Asha(Frozen):
     mode: Literal["stop", "promote"] = "stop"
 
 
+def rungs_of(asha: Asha, epochs: int) -> tuple[int, ...]:
+    """epochs_done at which the rungs of trials of `epochs` epochs stand."""
+    rungs: tuple[int, ...] = ()
+    rung = asha.grace_epochs
+    while rung < epochs:
+        rungs += (rung,)
+        rung *= asha.factor
+    return rungs
+
+
 SchedulerConfig = Annotated[NoScheduler | Asha, Field(discriminator="kind")]
 
 

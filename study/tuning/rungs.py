@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from search_spaces.study_config import Asha
+from search_spaces.study_config import Asha, rungs_of
 
 Decision = Literal["continue", "stop", "pause"]
 
@@ -38,11 +38,7 @@ class Rungs:
 
     def __init__(self, asha: Asha, epochs: int) -> None:
         self._asha = asha
-        self.milestones: tuple[int, ...] = ()
-        milestone = asha.grace_epochs
-        while milestone < epochs:
-            self.milestones += (milestone,)
-            milestone *= asha.factor
+        self.milestones = rungs_of(asha, epochs)
         self._rungs = {milestone: _Rung() for milestone in self.milestones}
 
     def judge(self, key: str, epochs_done: int, value: float) -> Verdict | None:
