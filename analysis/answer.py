@@ -62,7 +62,7 @@ def answer(study: Study) -> Answer:
             words = f"{', '.join(_spoken(table, name) for name in best[:SPOKEN])} and {len(best) - SPOKEN} more"
         alone = "Better than every other" if len(best) == 1 else "Not worse than the best"
         sentences.append(
-            f"{alone} on {where} ({_seed_count(seeds)} seeds, {len(seeds)} configurations, simultaneous paired 95 % "
+            f"{alone} on {where} ({_seed_count(seeds)} seeds, {len(seeds)} configurations, simultaneous paired 95% "
             f"comparison): {words}. Highest mean: {best[0]}, {_value(leader)}."
         )
     sentences += _adacos_sentences(study, table, best)
@@ -221,11 +221,11 @@ def _value(row: Any, prefix: str = "") -> str:
     if pd.isna(low):
         return _percent(mean)
     # Recall lies in [0, 1]; an interval cut to what is possible covers as often.
-    return f"{_percent(mean)} (95 % interval {100 * max(0, low):.1f} to {100 * min(1, high):.1f} %)"
+    return f"{_percent(mean)} (95% interval {100 * max(0, low):.1f} to {100 * min(1, high):.1f}%)"
 
 
 def _percent(share: Any) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}%"
 
 
 def _listed(words: list[str]) -> str:

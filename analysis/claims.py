@@ -2,8 +2,8 @@
 
 A claim is one inequality or several, each tested by a paired t over seeds at equal epochs; p values are corrected by
 Holm over all inequalities of all claims of one data set. `supported` and `contradicted` are wrong by chance in at most
-5 % of data sets, over all claims together; everything else is `undecided`, or `not run`. C1 rests on a set of scales
-that holds the true best in 95 % of studies, and is not in that family.
+5% of data sets, over all claims together; everything else is `undecided`, or `not run`. C1 rests on a set of scales
+that holds the true best in 95% of studies, and is not in that family.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C1", "4.2.1, abstract", "the best constant scale is far from AdaCos's closed form", "table 4.1",
         f"supported if no scale within a factor {FAR} of sqrt(2) ln(C-1) is in the set of constants not worse than the "
-        "best (95 %), contradicted if all of the set are", "all", None,
+        "best (95%), contradicted if all of the set are", "all", None,
     ),
     Claim(
         "C2", "4.2.1", "s <= 10 is too small, 15 to 30 is enough", "table 4.1",

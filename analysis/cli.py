@@ -139,7 +139,7 @@ def compare(first: str, second: str, home: Path) -> None:
     if frame.empty:
         console.print("No configuration was completed by both on a common seed, so nothing can be compared.")
         return
-    table = Table(caption=f"{_plain(right.name)} minus {_plain(left.name)}; 95 % t interval paired by seed; p by Holm")
+    table = Table(caption=f"{_plain(right.name)} minus {_plain(left.name)}; 95% t interval paired by seed; p by Holm")
     for head in ("Configuration", "Recall@1", "First (%)", "Second (%)", "Difference (points)", "Seeds", "p"):
         table.add_column(head, justify="left" if head in ("Configuration", "Recall@1") else "right")
     where = {"value": "validation" if left.objective == "val_recall_at_1" else "test", "test_value": "test"}

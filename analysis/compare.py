@@ -1,6 +1,6 @@
 """Theory against measurement: each closed-form prediction, what was measured, and a verdict by a rule fixed here.
 
-A rule holds its error at 5 % within its own row; over all rows some verdicts will be wrong by chance.
+A rule holds its error at 5% within its own row; over all rows some verdicts will be wrong by chance.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ DYNAMIC = _Prediction(
     "2",
     "AdaCos's dynamic scale lies between the simplex value and the start's fixed point, and falls",
     "random directions at the start; the best spread at the end",
-    "agrees if every epoch of every seed lies inside and the last is below the first (paired t, 5 %)",
+    "agrees if every epoch of every seed lies inside and the last is below the first (paired t, 5%)",
 )
 BOUND = _Prediction(
     "3",
@@ -75,7 +75,7 @@ ANGLES = _Prediction(
     "4, 5",
     "the median angle to the own proxy rises with the half-point angle, over scales and margins",
     "A; training stops a little inside the half-point",
-    "agrees if the rank correlation over configurations is above 0 (t over seeds, 5 %) and no pair falls (Holm)",
+    "agrees if the rank correlation over configurations is above 0 (t over seeds, 5%) and no pair falls (Holm)",
 )
 COLLAPSE = _Prediction(
     "5",
@@ -87,7 +87,7 @@ FALL = _Prediction(
     "7",
     "the median angle to the own proxy falls when the scale falls",
     "A: a lower scale pulls again on images that the higher one had finished with",
-    "agrees if it is below the constant continued at the same epoch (paired t, 5 %): 3 epochs after a "
+    "agrees if it is below the constant continued at the same epoch (paired t, 5%): 3 epochs after a "
     "switch, at the end of a ramp",
 )
 ORDER = _Prediction(
@@ -244,7 +244,7 @@ def _bound(setting: Setting, part: pd.DataFrame) -> Iterator[Confronted]:
 
 
 def _signed(values: np.ndarray) -> Verdict:
-    """'agrees' if the mean is below 0, 'disagrees' if above (one-sided t at 2.5 % each), else 'undecided'."""
+    """'agrees' if the mean is below 0, 'disagrees' if above (one-sided t at 2.5% each), else 'undecided'."""
     if intervals.p_below(values) < LEVEL / 2:
         return "agrees"
     return "disagrees" if intervals.p_above(values) < LEVEL / 2 else "undecided"

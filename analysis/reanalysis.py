@@ -35,7 +35,7 @@ class Baseline(NamedTuple):
 class PrintedDifference(NamedTuple):
     """One comparison of printed numbers behind a claim, positive where it speaks for the claim; fractions.
 
-    low, high: 95 % interval from the noise of single runs (5 degrees of freedom per data set). It takes the noise at
+    low, high: 95% interval from the noise of single runs (5 degrees of freedom per data set). It takes the noise at
     later epochs to be that at 50, and a run's own epoch 50 for another run, which overstates the noise of its gain.
     clear: 'for', 'against', or 'within noise'.
     """

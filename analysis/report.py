@@ -120,7 +120,7 @@ def _how_chosen(study: Study, prefix: str) -> Section:
         blocks.append(
             "'Not worse than the best' is a set: a configuration leaves it only if another one is shown to exceed it, "
             "paired by seed (one-sided t, Bonferroni over the others), so that it holds the truly best one with at "
-            "least 95 %. With few seeds the set is large because little can be told apart."
+            "least 95%. With few seeds the set is large because little can be told apart."
         )
     else:
         search = study.config.search
@@ -274,9 +274,9 @@ def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]
 def _configurations(study: Study, said: Answer, prefix: str) -> Section:
     table = said.table
     objective = "Validation" if study.objective == "val_recall_at_1" else "Test"
-    header = ["Configuration", "Seeds", f"{objective} Recall@1 (%)", "95 % t interval", "Mean of last 5 epochs (%)"]
+    header = ["Configuration", "Seeds", f"{objective} Recall@1 (%)", "95% t interval", "Mean of last 5 epochs (%)"]
     with_test = objective == "Validation" and table["test_mean"].notna().any()
-    header += ["Test Recall@1 (%)", "95 % t interval"] if with_test else []
+    header += ["Test Recall@1 (%)", "95% t interval"] if with_test else []
     header += ["Not worse than best", "Lost trials"]
     rows = []
     for row in table.head(TABLE_ROWS).to_dict("records"):
@@ -353,7 +353,7 @@ def _cost(study: Study, prefix: str) -> Section:
     if cost["inherited"]:
         text += (
             f"; {cost['inherited']:,.0f} more were inherited from trials that begin alike, so sharing saved "
-            f"{100 * cost['inherited'] / given:.0f} % of the epochs"
+            f"{100 * cost['inherited'] / given:.0f}% of the epochs"
         )
     blocks.append(f"{text}.")
     pruned = trials[trials["status"] == "pruned"]

@@ -233,7 +233,7 @@ TABLES: Mapping[str, Callable[[pd.DataFrame], Table]] = {
     "5.1": table_5_1,
     "5.2": table_5_2,
 }
-_INTERVAL = "In brackets: 95 % t interval of the mean over seeds."
+_INTERVAL = "In brackets: 95% t interval of the mean over seeds."
 
 
 # Tables over scale schedules ---------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def sections(studies: Sequence[Study], frame: pd.DataFrame | None = None) -> lis
     parts = [Section("thesis-figures", "The thesis's figures", _figures(frame, studies))]
     blocks: list[Block] = [
         "Ours beside the printed values; 50, 100 and 150 epochs of the thesis are one, two and three phases of ours. "
-        "Intervals are 95 % t intervals over seeds; the thesis ran each condition once."
+        "Intervals are 95% t intervals over seeds; the thesis ran each condition once."
     ]
     blocks += [_table(table) for table in tables.all_tables(frame)]
     parts.append(Section("thesis-tables", "The thesis's tables", blocks))
@@ -60,7 +60,7 @@ def confrontation(frame: pd.DataFrame) -> list[Section]:
         for row in run.to_dict("records")
     )
     silent = sorted(set(found.loc[found["verdict"] == "not run", "prediction"]) - set(run["prediction"]))
-    note = "Intervals are 95 % over seeds." + (f" Not run: {'; '.join(silent)}." if silent else "")
+    note = "Intervals are 95% over seeds." + (f" Not run: {'; '.join(silent)}." if silent else "")
     block = Cards("theory-cards", "Predictions and measurements", cards, note)
     return [Section("theory-confronted", "Theory beside measurement", [block])]
 
@@ -101,7 +101,7 @@ def _differences(frame: pd.DataFrame) -> Section:
     blocks: list[Block] = []
     found = differences.differences(frame)
     if len(found):
-        header = ["Setting", "Schedule", "Epochs", "Against", "Equal epochs", "Difference (points)", "95 % interval"]
+        header = ["Setting", "Schedule", "Epochs", "Against", "Equal epochs", "Difference (points)", "95% interval"]
         header += ["Seeds", "p (Holm)", "Detectable (points)"]
         rows = [
             [

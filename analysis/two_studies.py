@@ -19,7 +19,7 @@ COLUMNS = ["configuration", "metric", "first", "second", "difference", "low", "h
 def compare(first: Study, second: Study) -> pd.DataFrame:
     """One row per configuration name that both studies completed, and metric (value, test_value).
 
-    first, second: mean over the common seeds (fractions). difference: second - first, with its 95 % t interval paired
+    first, second: mean over the common seeds (fractions). difference: second - first, with its 95% t interval paired
     by seed (NaN for one seed). p_holm: two-sided paired t, Holm over all rows of one metric; NaN for one seed.
     """
     rows: list[dict[str, Any]] = []

@@ -68,10 +68,11 @@ def split_rows(trial: dict[Any, Any], common: dict[str, Any]) -> list[dict[str, 
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds with its 95 % t interval: group, split, x, mean, low, high, n (NaN ends for one seed)."""
+    """Mean over seeds with its 95% t interval: group, split, x, mean, low, high, n (NaN ends for one seed)."""
     rows = []
-    for key, part in frame.groupby(["group", "split", "x"], sort=True):
-        mean = mean_interval(part["recall"])
+    recall = frame["recall"].to_numpy(dtype=np.float64)
+    for key, places in sorted(frame.groupby(["group", "split", "x"]).indices.items()):
+        mean = mean_interval(recall[places])
         low, high = (np.nan if end is None else end for end in (mean.low, mean.high))
         named = dict(zip(("group", "split", "x"), key, strict=True))
         rows.append({**named, "mean": mean.mean, "low": low, "high": high, "n": mean.n})
@@ -137,8 +138,8 @@ def _add_curve(
             marker={"size": 8, "symbol": "diamond" if test else "circle"},
             customdata=np.stack([100 * line["low"], 100 * line["high"], line["n"]], axis=-1),
             hovertemplate=(
-                f"{name} = %{{x:.4g}}: %{{y:.1f}} %<br>95 % t interval %{{customdata[0]:.1f}} to "
-                "%{customdata[1]:.1f} %, %{customdata[2]} seeds"
+                f"{name} = %{{x:.4g}}: %{{y:.1f}}%<br>95% t interval %{{customdata[0]:.1f}} to "
+                "%{customdata[1]:.1f}%, %{customdata[2]} seeds"
             ),
         )
     )
@@ -152,7 +153,7 @@ def _add_curve(
             name=label,
             marker={"size": 5, "color": style.faded(color, 0.55), "symbol": "diamond-open" if test else "circle-open"},
             customdata=dots[["x", "seed"]],
-            hovertemplate=f"{name} = %{{customdata[0]:.4g}}, seed %{{customdata[1]}}: %{{y:.1f}} %",
+            hovertemplate=f"{name} = %{{customdata[0]:.4g}}, seed %{{customdata[1]}}: %{{y:.1f}}%",
         )
     )
 
@@ -167,7 +168,7 @@ def seeds_words(frame: pd.DataFrame, x: str) -> str:
     counts = frame.groupby(["group", "split", x])["seed"].nunique()
     if len(counts) and counts.max() > 1:
         return (
-            "Small marks are seeds, joined marks their mean; the band is the 95 % t interval of the mean over seeds "
+            "Small marks are seeds, joined marks their mean; the band is the 95% t interval of the mean over seeds "
             "(other seeds, not other classes)."
         )
     return "One seed each, so no interval can be drawn."

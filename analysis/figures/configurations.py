@@ -23,7 +23,7 @@ def points(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
-    """Best mean on top (validation's where there is one); a dot a seed, a bar for the mean's 95 % t interval."""
+    """Best mean on top (validation's where there is one); a dot a seed, a bar for the mean's 95% t interval."""
     from analysis.intervals import mean_interval
 
     figure = go.Figure()
@@ -45,7 +45,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 legendgroup=split,
                 showlegend=False,
                 customdata=part[["configuration", "seed"]].map(style.plain),
-                hovertemplate="%{customdata[0]}, seed %{customdata[1]}: %{x:.1f} %<extra></extra>",
+                hovertemplate="%{customdata[0]}, seed %{customdata[1]}: %{x:.1f}%<extra></extra>",
             )
         )
         drawn = [name for name in names if name in intervals]
@@ -68,7 +68,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                     "width": 3,
                 },
                 customdata=[style.plain(name) for name in drawn],
-                hovertemplate="%{customdata}: mean %{x:.1f} %<extra></extra>",
+                hovertemplate="%{customdata}: mean %{x:.1f}%<extra></extra>",
             )
         )
     style.finish(figure, "Recall@1 (%)", "", height=max(260, 110 + 30 * len(names)))
@@ -93,7 +93,7 @@ def caption(frame: pd.DataFrame) -> str:
     """What to see, and which interval is shown."""
     total = frame["configuration"].nunique()
     text = (
-        "Recall@1 at the last epoch, best mean on top. Small marks are seeds; large marks their mean with its 95 % t "
+        "Recall@1 at the last epoch, best mean on top. Small marks are seeds; large marks their mean with its 95% t "
         "interval over seeds."
     )
     return text if total <= SHOWN else f"{text} The best {SHOWN} of {total}; the CSV has all."

@@ -46,7 +46,8 @@ def shown(frame: pd.DataFrame) -> list[str]:
     names = [str(name) for name in frame["configuration"].unique()]
     if len(names) <= CONFIGURATIONS:
         return names
-    last = means(frame).groupby("configuration", sort=False, observed=True)["value"].last()
+    longest = frame.groupby("configuration", observed=True)["epochs_done"].transform("max")
+    last = frame[frame["epochs_done"] == longest].groupby("configuration", observed=True)["value"].mean()
     best = set(last.nlargest(CONFIGURATIONS).index)
     return [name for name in names if name in best]
 

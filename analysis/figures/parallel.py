@@ -44,7 +44,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         y: list[float | None] = []
         told: list[str] = []
         for row in rows:
-            label = f"trial {frame['number'][row]}: {100 * frame['value'][row]:.1f} %"
+            label = f"trial {frame['number'][row]}: {100 * frame['value'][row]:.1f}%"
             label += f"<br>{style.plain(frame['configuration'][row])}"
             for column in range(len(axes)):
                 # A parameter that this proposal does not have leaves a gap in its line.

@@ -77,7 +77,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 mode="lines",
                 name=name,
                 line={"color": color, "width": 3.5 if name not in plain else 2},
-                hovertemplate="%{x:.1f}°: %{y:.1f} %",
+                hovertemplate="%{x:.1f}°: %{y:.1f}%",
             )
         )
     figure.add_hline(y=50, line={"color": "#8a8f98", "width": 1, "dash": "dot"})

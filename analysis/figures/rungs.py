@@ -68,7 +68,7 @@ def draw(frame: pd.DataFrame, lines: pd.DataFrame) -> go.Figure:
                 name=name,
                 marker={"color": color, "symbol": symbol, "size": 7},
                 customdata=np.stack([part["number"], part["configuration"].map(style.plain), 100 * part["cutoff"]], -1),
-                hovertemplate="trial %{customdata[0]} (%{customdata[1]}): %{y:.1f} %, cutoff %{customdata[2]:.1f} %",
+                hovertemplate="trial %{customdata[0]} (%{customdata[1]}): %{y:.1f}%, cutoff %{customdata[2]:.1f}%",
             )
         )
     return style.finish(figure, "Epochs trained", "Validation Recall@1 (%)", height=440)
@@ -80,7 +80,7 @@ def caption(study: Study) -> str:
     pruned = trials[trials["status"] == "pruned"]
     saved = int((pruned["epochs_planned"] - pruned["epochs_done"]).sum())
     planned = int(trials.loc[trials["phase"] == "search", "epochs_planned"].sum())
-    share = f" of {planned:,} planned ({100 * saved / planned:.0f} %)" if planned else ""
+    share = f" of {planned:,} planned ({100 * saved / planned:.0f}%)" if planned else ""
     return (
         f"Who was stopped where: {len(pruned)} proposals ended at a rung, which saved {saved:,} epochs{share}. "
         "No interval: one seed a proposal."

@@ -93,7 +93,7 @@ def draw(frame: pd.DataFrame, classes: int | None) -> go.Figure:
                         "color": style.category_color(place + 3),
                     },
                     customdata=dots[["seed"]],
-                    hovertemplate="s %{x:.3g}, %{y:.1f} %, seed %{customdata[0]}",
+                    hovertemplate="s %{x:.3g}, %{y:.1f}%, seed %{customdata[0]}",
                 )
             )
     style.finish(figure, "Softmax scale s (log axis)", "Recall@1 (%)", height=460)

@@ -162,7 +162,7 @@ def draw_printed(frame: pd.DataFrame, metric: str) -> go.Figure:
                     name=f"{NAMES[dataset]}, {condition}",
                     line={"color": style.category_color(place), "width": 2, "dash": dash},
                     marker={"size": 8, "symbol": symbol},
-                    hovertemplate="epoch %{x}: %{y:.2f} % (printed)",
+                    hovertemplate="epoch %{x}: %{y:.2f}% (printed)",
                 )
             )
     return style.finish(figure, "Epochs trained", style.metric_name(metric), height=400)

@@ -46,7 +46,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 name="complete" if status == "complete" else "stopped early (value where it stopped)",
                 marker={"color": color, "symbol": symbol, "size": 7},
                 customdata=part["configuration"].map(style.plain),
-                hovertemplate="trial %{x}: %{y:.1f} %<br>%{customdata}",
+                hovertemplate="trial %{x}: %{y:.1f}%<br>%{customdata}",
             )
         )
     figure.add_trace(

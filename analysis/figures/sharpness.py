@@ -43,7 +43,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 y=100 * part["share"],
                 name=f"s = {scale:g} (n = {part['effective_classes'].iloc[0]:.2f})",
                 marker={"color": color},
-                hovertemplate="%{x}: %{y:.1f} %",
+                hovertemplate="%{x}: %{y:.1f}%",
             )
         )
     style.finish(figure, "Entry of the vector", "Softmax output (%)", height=400)

@@ -31,7 +31,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 name=NAMES.get(str(dataset), str(dataset)),
                 line={"color": style.category_color(place + 2), "width": 2},
                 marker={"size": 8, "symbol": ("square", "triangle-up")[place % 2]},
-                hovertemplate="s = %{x:g}: %{y:.2f} % (printed)",
+                hovertemplate="s = %{x:g}: %{y:.2f}% (printed)",
             )
         )
     scale = float(theory.adacos_fixed(CLASSES["cub200"]))

@@ -89,6 +89,21 @@ def test_missing_seeds_are_left_out_pair_by_pair() -> None:
     assert intervals.not_worse_than_best(frame) == ["high"]
 
 
+def test_the_set_is_what_a_slow_loop_over_pairs_keeps() -> None:
+    rng = np.random.default_rng(0)
+    for k, n, missing in ((2, 2, 0.0), (9, 5, 0.0), (12, 6, 0.3), (30, 12, 0.1)):
+        values = rng.normal(0.5, 0.01, (k, n)) + rng.normal(0, 0.01, (k, 1))
+        values[rng.uniform(size=(k, n)) < missing] = np.nan
+        values[1] = values[0]  # a tie
+        level = 0.05 / (k - 1)
+        kept = [
+            row
+            for row in range(k)
+            if all(intervals.p_above(values[other] - values[row]) > level for other in range(k) if other != row)
+        ]
+        assert intervals.not_worse_than_best(pd.DataFrame(values)) == kept
+
+
 def simulated_sets(k: int, n: int, spread: np.ndarray, means: np.ndarray, runs: int, seed: int) -> np.ndarray:
     """How often each configuration was kept: the module's rule, vectorized over runs and checked against it below."""
     rng = np.random.default_rng(seed)

@@ -46,7 +46,7 @@ def test_the_answer_names_the_best_scales_and_where_adacos_stands(tmp_path: Path
     assert "Better than every other on validation classes (5 seeds, 4 configurations" in text
     assert "the only scale not worse than the best is 20; AdaCos's closed-form scale √2 ln(C−1) = 6.50" in text
     assert "lies below (not tested itself; the nearest tested scale is 5)" in text
-    assert "On test classes, which chose nothing, s=20 has 72.0 % (95 % interval" in text
+    assert "On test classes, which chose nothing, s=20 has 72.0% (95% interval" in text
     assert said.warnings == []
 
 
@@ -197,7 +197,7 @@ def test_shared_epochs_are_counted_as_saved(tmp_path: Path) -> None:
         writer.append(*trial_lines(0, trial, 0, inherited=2))
     study = load(tmp_path / "s")
     assert epochs_cost(study) == {"trained": 1, "inherited": 2, "planned": 3, "wall_s": pytest.approx(0.6)}
-    assert "sharing saved 67 % of the epochs" in render(build([study])[0])
+    assert "sharing saved 67% of the epochs" in render(build([study])[0])
 
 
 def test_durations_are_words() -> None:
