@@ -138,7 +138,7 @@ def run_session(
             note = "stopped"
             try:
                 with local_ray(options.cpus or os.cpu_count() or 1, options.gpus):
-                    run_trials(driver, workplace, compute, folder / "tune", after_event, trainable)
+                    run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
                 note = "stopped" if driver.stopping else "finished"
             finally:
                 with contextlib.suppress(Exception):  # a full disk: the error under way says so

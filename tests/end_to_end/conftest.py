@@ -25,19 +25,22 @@ cases:
 """
 
 
-def study_command(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+def study_command(*arguments: str | Path, home: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """`python -m study ...` in a process of its own; its output as text."""
-    return command("study", *arguments, home=home)
+    return command("study", *arguments, home=home, cwd=cwd)
 
 
-def command(module: str, *arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
-    """`python -m module ...` on the studies in `home`."""
+def command(
+    module: str, *arguments: str | Path, home: Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m module ...` on the studies in `home`, from the folder `cwd`."""
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
+        cwd=cwd,
         env={**os.environ, "STUDY_HOME": str(home)},
     )
 
@@ -65,9 +68,9 @@ class Ran:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The small study, finished."""
+    """The small study, finished; run with a home relative to the working folder, as by default."""
     folder = tmp_path_factory.mktemp("small")
-    result = study_command("run", write_study(folder, "small"), home=folder / "home")
+    result = study_command("run", write_study(folder, "small"), home=Path("home"), cwd=folder)
     return Ran(folder / "home", "small", result)
 
 
