@@ -4,7 +4,8 @@ BIN := .venv/bin
 .PHONY: study test test-all lint clean
 
 study: .venv/installed
-	$(BIN)/python -m study run search_spaces/examples/quickstart.yaml
+	@if [ -e studies/quickstart/ledger.jsonl ]; then $(BIN)/python -m study resume quickstart; \
+	else $(BIN)/python -m study run search_spaces/examples/quickstart.yaml; fi
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest --durations=10
