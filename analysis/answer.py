@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis import theory
 from analysis.intervals import not_worse_than_best
-from analysis.summary import configurations, judged, seeds_table
+from analysis.summary import configurations, judged, seeds_table, short_name
 
 if TYPE_CHECKING:
     from analysis.load import Study
@@ -57,15 +57,18 @@ def answer(study: Study) -> Answer:
         kept = set(not_worse_than_best(seeds))
         best = [name for name in table["configuration"] if name in kept]
         leader = table.loc[best[0]]
-        words = _listed([_spoken(table, name) for name in best[:SPOKEN]])
-        if len(best) > SPOKEN:
-            words = f"{', '.join(_spoken(table, name) for name in best[:SPOKEN])} and {len(best) - SPOKEN} more"
-        alone = "Better than every other" if len(best) == 1 else "Not worse than the best"
-        sentences.append(
-            f"{alone} on {where} ({_seed_count(seeds)} seeds, {len(seeds)} configurations, simultaneous paired 95% "
-            f"comparison): {words}. Highest mean: {best[0]}, {_value(leader)}."
-        )
+        test = f"({_seed_count(seeds)} seeds, {len(seeds)} configurations, simultaneous paired 95% comparison)"
+        if len(best) == 1:
+            sentences.append(f"Better than every other on {where} {test}: {best[0]}, {_value(leader)}.")
+        else:
+            spoken = [f"{name} ({_percent(table.loc[name]['mean'])})" for name in best[:SPOKEN]]
+            spoken += [f"{len(best) - SPOKEN} more"] if len(best) > SPOKEN else []
+            sentences.append(
+                f"Not worse than the best on {where} {test}: {_listed(spoken)}. Highest mean: {short_name(best[0])}, "
+                f"{_value(leader)}."
+            )
     sentences += _adacos_sentences(study, table, best)
+    sentences += _gamma_sentences(study)
     sentences += _test_sentences(study, table, best)
     return Answer(sentences, _warnings(study), best, every)
 
@@ -100,14 +103,14 @@ def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> lis
         sentences.append(f"{words}; no constant scale is among the best.")
     else:
         low, high = min(good), max(good)
-        span = f"scales not worse than the best are {low:g} to {high:g}" if low < high else ""
+        span = f"scales not worse than the best are {_scales(good, scales)}" if low < high else ""
         span = span or f"scale not worse than the best is {low:g}"
         if fixed < 0.98 * low:
             place = f"lies below ({_tested_near(scales, fixed)})"
         elif fixed > 1.02 * high:
             place = f"lies above ({_tested_near(scales, fixed)})"
         else:
-            place = "lies among them" if low < high else "is that scale"
+            place = "lies within" if low < high else "is that scale"
         sentences.append(f"Of the constant scales the {'only ' if low == high else ''}{span}; {words} {place}.")
     own = table[table["own_scale"].notna() | (table["configuration"].str.contains("adacos", case=False))]
     for row in own.to_dict("records"):
@@ -115,6 +118,16 @@ def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> lis
         if best:
             sentences.append(f"AdaCos as its own loss ({row['configuration']}, {_percent(row['mean'])}) {verdict}.")
     return sentences
+
+
+def _scales(good: list[float], scales: pd.DataFrame) -> str:
+    """The scales `good` in words: as a stretch where it holds every scale tried in between, else one by one."""
+    between = [scale for scale in scales["scale"].unique() if min(good) < scale < max(good) and scale not in good]
+    if not between and len(good) > 2:
+        return f"{min(good):g} to {max(good):g}"
+    if len(good) <= 2 * SPOKEN:
+        return _listed([f"{scale:g}" for scale in good])
+    return f"{min(good):g} to {max(good):g} (but for {len(between)} of those between)"
 
 
 def _winners_and_adacos(scales: pd.DataFrame) -> list[str]:
@@ -143,11 +156,23 @@ def _test_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> list[
         return []
     name = best[0] if best else table.iloc[0]["configuration"]
     row = table.loc[name]
-    words = f"On test classes, which chose nothing, {name} has {_value(row, 'test_')}"
+    words = f"On test classes, which chose nothing, {short_name(name)} has {_value(row, 'test_')}"
     highest = table.sort_values("test_mean", na_position="first").iloc[-1]
     if highest["configuration"] == name:
         return [f"{words}, the highest there too."]
-    return [f"{words}; the highest there is {highest['configuration']} with {_percent(highest['test_mean'])}."]
+    return [
+        f"{words}; the highest there is {short_name(highest['configuration'])} with {_percent(highest['test_mean'])}."
+    ]
+
+
+def _gamma_sentences(study: Study) -> list[str]:
+    """Whether Circle's gamma or AM-Softmax's scale is the steadier, where both were tried."""
+    from analysis.figures import gamma
+
+    if study.config.search is not None or not {"circle", "cosface"} <= set(study.trials["loss_kind"]):
+        return []
+    found = gamma.points(study)
+    return [sentence] if gamma.applies(found) and (sentence := gamma.steadiness(found)) else []
 
 
 def _search_sentences(study: Study) -> list[str]:
@@ -159,10 +184,16 @@ def _search_sentences(study: Study) -> list[str]:
     if len(done):
         top = done.sort_values("value").iloc[-1]
         sentences.append(
-            f"Its best value is {_percent(top['value'])} (trial {top['number']}, {top['configuration']}): the highest "
-            "of many noisy values, so it flatters itself."
+            f"Its best value is {_percent(top['value'])} (trial {_numbered(top)}): the highest of many noisy values, "
+            "so it flatters itself."
         )
     return sentences
+
+
+def _numbered(trial: pd.Series) -> str:
+    """A proposal with its number, which its name has already where the driver named it."""
+    number, name = trial["number"], str(trial["configuration"])
+    return name if name.startswith(f"{number}: ") else f"{number}: {name}"
 
 
 def _warnings(study: Study) -> list[str]:
@@ -209,11 +240,6 @@ def _seed_count(seeds: pd.DataFrame) -> str:
 
 def _trials(count: int) -> str:
     return "1 trial has" if count == 1 else f"{count} trials have"
-
-
-def _spoken(table: pd.DataFrame, name: str) -> str:
-    row = table.loc[name]
-    return f"{name} ({_percent(row['mean'])})"
 
 
 def _value(row: Any, prefix: str = "") -> str:

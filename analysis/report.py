@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from analysis import runs, thesis_report
+from analysis import account, runs, thesis_report
 from analysis.answer import Answer, answer, chosen_on, measured_on
-from analysis.figures import against, learning_curves, parallel, rungs, scale_curve, search, thesis_curve
+from analysis.figures import (
+    against,
+    gamma,
+    learning_curves,
+    parallel,
+    rungs,
+    scale_curve,
+    search,
+    thesis_curve,
+)
 from analysis.figures import configurations as configurations_figure
-from analysis.page import Block, Figure, Page, Row, Section, Table, Text, render, slug, write_csvs
-from analysis.summary import epochs_cost
+from analysis.page import Block, Figure, Page, Row, Section, render, slug, write_csvs
 
 if TYPE_CHECKING:
     from analysis.load import Study
 
 CONFRONTED_ROWS = 300_000  # epochs; beyond, a search or sweep that theory says nothing of is not worth the minute
-TABLE_ROWS = 300  # longer tables are cut on the page; the CSV has every row
 
 
 def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
@@ -79,10 +83,10 @@ def study_sections(study: Study, said: Answer, prefix: str = "", name: str = "")
     sections += _training(study, prefix)
     sections += _diagnostics(study, prefix)
     sections += thesis_report.embedding_section(study, prefix)
-    sections.append(_configurations(study, said, prefix))
-    sections.append(_trials(study, prefix))
-    sections.append(_cost(study, prefix))
-    sections.append(_again(study, prefix))
+    sections.append(account.configurations(study, said, prefix))
+    sections.append(account.trials(study, prefix))
+    sections.append(account.cost(study, prefix))
+    sections.append(account.again(study, prefix))
     for section in sections:
         section.title = f"{name}{section.title}" if name else section.title
     return sections
@@ -189,6 +193,12 @@ def _result(study: Study, prefix: str) -> list[Section]:
                 against.table(along),
             )
         )
+    both = gamma.points(study)
+    if planned and gamma.applies(both):
+        on_curve |= set(both["number"])
+        title = "Recall@1 against Circle's gamma and AM-Softmax's scale"
+        table = against.table(both)
+        blocks.append(Figure(f"{prefix}gamma", title, gamma.caption(both), gamma.draw(both), table))
     dots = configurations_figure.points(trials)
     if len(dots) and not set(dots["number"]) <= on_curve:
         blocks.append(
@@ -219,8 +229,12 @@ def _search(study: Study, prefix: str) -> list[Section]:
     if len(complete) > 1:
         figure = parallel.draw(complete)
         blocks.append(Figure(f"{prefix}parallel", "Parallel coordinates", parallel.CAPTION, figure, complete))
-    for name, title, words, figure in search.optuna_figures(study):
-        blocks.append(Figure(f"{prefix}{name}", title, words, figure))
+    rebuilt = search.optuna_study(study)
+    if slices := search.slices(rebuilt):
+        figures = [Figure(f"{prefix}slice-{slug(path)}", path, "", figure) for path, figure in slices]
+        blocks.append(Row(tuple(figures), search.SLICES_CAPTION))
+    if (plot := search.importance(rebuilt)) is not None:
+        blocks.append(Figure(f"{prefix}importance", "Importance of parameters", search.IMPORTANCE_CAPTION, plot))
     return [Section(f"{prefix}search", "Search", blocks)]
 
 
@@ -269,141 +283,6 @@ def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]
             )
         )
     return tuple(figures)
-
-
-def _configurations(study: Study, said: Answer, prefix: str) -> Section:
-    table = said.table
-    objective = "Validation" if study.objective == "val_recall_at_1" else "Test"
-    header = ["Configuration", "Seeds", f"{objective} Recall@1 (%)", "95% t interval", "Mean of last 5 epochs (%)"]
-    with_test = objective == "Validation" and table["test_mean"].notna().any()
-    header += ["Test Recall@1 (%)", "95% t interval"] if with_test else []
-    header += ["Not worse than best", "Lost trials"]
-    rows = []
-    for row in table.head(TABLE_ROWS).to_dict("records"):
-        cells = [str(row["configuration"]) + (" (baseline)" if row["baseline"] else ""), str(row["n"])]
-        cells += [percent(row["mean"]), interval(row["low"], row["high"]), percent(row["last_5"])]
-        cells += [percent(row["test_mean"]), interval(row["test_low"], row["test_high"])] if with_test else []
-        lost = [f"{row[what]} {what}" for what in ("unfinished", "diverged", "failed") if row[what]]
-        cells += ["yes" if row["configuration"] in said.best else "", ", ".join(lost)]
-        rows.append(cells)
-    note = "Intervals are t intervals of the mean over seeds, one configuration at a time."
-    if len(table) > TABLE_ROWS:
-        note += f" The first {TABLE_ROWS} of {len(table)}."
-    numeric = frozenset(range(1, len(header) - 2))
-    title = "Configurations, best mean first"
-    return Section(
-        f"{prefix}tables",
-        "Configurations",
-        [Table(f"{prefix}table-configurations", title, header, rows, numeric, note=note)],
-    )
-
-
-def _trials(study: Study, prefix: str) -> Section:
-    trials = study.trials
-    counts = trials["status"].value_counts()
-    words = ", ".join(f"{counts[status]} {status}" for status in counts.index) or "none yet"
-    header = [
-        "Trial",
-        "Configuration",
-        "Seed",
-        "Status",
-        "Value (%)",
-        "Test (%)",
-        "Epochs",
-        "Inherited",
-        "Seconds",
-        "Reason",
-    ]
-    header.insert(3, "Phase")
-
-    def cells(row: dict[Hashable, Any]) -> list[str]:
-        return [
-            str(row["number"]),
-            str(row["configuration"]),
-            str(row["seed"]),
-            str(row["phase"]),
-            str(row["status"]),
-            percent(row["value"]),
-            percent(row["test_value"]),
-            f"{row['epochs_done']} of {row['epochs_planned']}",
-            str(row["epochs_inherited"] or ""),
-            f"{row['wall_s']:.1f}",
-            str(row["reason"]),
-        ]
-
-    ended_badly = trials[trials["status"].isin(["pruned", "diverged", "failed"])]
-    blocks: list[Block] = [f"{len(trials)} trials: {words}."]
-    numeric = frozenset({0, 2, 5, 6, 7, 8, 9})
-    if len(ended_badly):
-        rows = [cells(row) for row in ended_badly.head(TABLE_ROWS).to_dict("records")]
-        title = "Trials that did not run to their end"
-        blocks.append(Table(f"{prefix}table-lost", title, header, rows, numeric, folded=len(rows) > 12))
-    rows = [cells(row) for row in trials.head(TABLE_ROWS).to_dict("records")]
-    note = "" if len(trials) <= TABLE_ROWS else f"The first {TABLE_ROWS} of {len(trials)}; figures/trials.csv has all."
-    blocks.append(Table(f"{prefix}table-trials", "All trials", header, rows, numeric, folded=True, note=note))
-    return Section(f"{prefix}trials", "Trials", blocks)
-
-
-def _cost(study: Study, prefix: str) -> Section:
-    cost = epochs_cost(study)
-    trials = study.trials
-    blocks: list[Block] = []
-    given = cost["trained"] + cost["inherited"]
-    text = f"{cost['trained']:,.0f} epochs were trained, in {duration(cost['wall_s'])} of training and evaluation"
-    if cost["inherited"]:
-        text += (
-            f"; {cost['inherited']:,.0f} more were inherited from trials that begin alike, so sharing saved "
-            f"{100 * cost['inherited'] / given:.0f}% of the epochs"
-        )
-    blocks.append(f"{text}.")
-    pruned = trials[trials["status"] == "pruned"]
-    if len(pruned):
-        saved = int((pruned["epochs_planned"] - pruned["epochs_done"]).sum())
-        blocks.append(f"The scheduler stopped {len(pruned)} trials early, which saved {saved:,} epochs.")
-    return Section(f"{prefix}cost", "Cost", blocks)
-
-
-def _again(study: Study, prefix: str) -> Section:
-    event = study.record.study
-    assert event is not None  # load() refuses a ledger without its first line
-    rows = [["started", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.at))]]
-    rows += [["git commit", event.git_commit or "not in a repository"]]
-    rows += [[name, version] for name, version in sorted(event.versions.items())]
-    rows += [[f"machine: {name}", value] for name, value in sorted(event.machine.items())]
-    hosts = sorted({driver.host for driver in study.record.drivers})
-    if hosts:
-        rows.append(["drivers on", ", ".join(hosts)])
-    blocks: list[Block] = [
-        Text(
-            f"{prefix}commands",
-            "Run it again",
-            f"python -m study run {study.name}.yaml\npython -m analysis report {study.name}",
-        ),
-        "The study file below is what was run; the same file, seeds and versions on the same machine give the same "
-        "numbers. Every trial also stands in MLflow, in an experiment of the study's name: python -m study ui.",
-        Text(f"{prefix}file", "Study file", event.source),
-        Table(f"{prefix}table-versions", "Versions and machine", ["What", "Value"], rows, folded=True),
-    ]
-    return Section(f"{prefix}again", "Run it again", blocks)
-
-
-def percent(share: object) -> str:
-    """A fraction as percent with one digit; an empty cell where there is none."""
-    return "" if not isinstance(share, float) or pd.isna(share) else f"{100 * share:.1f}"
-
-
-def interval(low: float, high: float) -> str:
-    """Two fractions as an interval in percent, cut to what Recall can be."""
-    return "" if pd.isna(low) or pd.isna(high) else f"{100 * max(0, low):.1f} to {100 * min(1, high):.1f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
 
 
 def write(studies: list[Study], out: Path) -> list[Answer]:

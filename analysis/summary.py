@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +13,12 @@ from analysis.intervals import mean_interval
 
 if TYPE_CHECKING:
     from analysis.load import Study
+
+
+def short_name(configuration: str) -> str:
+    """'best 2' of 'best 2: s=2.54, delta=0.0677', as a search's winners are named; any other name as it stands."""
+    winner = re.match(r"best \d+(?=: )", configuration)
+    return winner[0] if winner else configuration
 
 
 def judged(trials: pd.DataFrame) -> pd.DataFrame:

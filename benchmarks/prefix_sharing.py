@@ -8,6 +8,7 @@ numbers, which is checked.
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +20,11 @@ from rich.table import Table
 
 from benchmarks.machine import describe_machine
 from search_spaces.study_config import StudyConfig
+from study.data.build import load_trial_data
 from study.home import Home
 from study.ledger.read import StudyRecord
+from study.stages.store import StageStore
+from study.training.train import Trainer
 from study.tuning.session import Options, run_session
 
 
@@ -70,6 +74,27 @@ def measure(study_config: StudyConfig, folder: Path, cpus: int, *, share: bool) 
     return time.perf_counter() - started, outcome.record
 
 
+def restore_seconds(record: StudyRecord, folder: Path) -> tuple[float, float]:
+    """Seconds to read, check and take over a stored state, and of a trained epoch (medians): what a branch costs."""
+    trial = record.trials[0].config
+    place = Home(folder).cache
+    trainer = Trainer(trial, 0, load_trial_data(trial, folder, place))
+    store = StageStore(folder / "restore")
+    store.save("state", trainer.state(), {})
+    times = []
+    for _ in range(9):
+        started = time.perf_counter()
+        trainer.load_state(store.load("state"))
+        times.append(time.perf_counter() - started)
+    epochs = [
+        event.result.train_s + event.result.eval_s
+        for each in record.trials.values()
+        for event in each.epochs.values()
+        if not event.result.inherited
+    ]
+    return statistics.median(times), statistics.median(epochs)
+
+
 def trained(record: StudyRecord) -> int:
     """Epochs that a worker trained."""
     return sum(not event.result.inherited for trial in record.trials.values() for event in trial.epochs.values())
@@ -94,6 +119,7 @@ def main(phase: int, seeds: int, classes: int, cpus: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         shared_s, shared = measure(study_config, Path(name) / "shared", cpus, share=True)
         separate_s, separate = measure(study_config, Path(name) / "separate", cpus, share=False)
+        restore_s, epoch_s = restore_seconds(separate, Path(name) / "separate")
     epochs_shared, epochs_separate = trained(shared), trained(separate)
     equal = results(shared) == results(separate)
     console = Console()
@@ -107,6 +133,10 @@ def main(phase: int, seeds: int, classes: int, cpus: int) -> None:
         f"phase p = {phase}: 24p - 5 = {24 * phase - 5} of 38p = {38 * phase} epochs a seed, {seeds} seeds; "
         f"all metrics of all epochs {'are equal' if equal else 'DIFFER'}"
     )
+    console.print(
+        f"restoring a stage takes {1000 * restore_s:.1f} ms, {100 * restore_s / epoch_s:.1f} % of an epoch "
+        f"({1000 * epoch_s:.0f} ms)"
+    )
     print(
         json.dumps(
             {
@@ -115,6 +145,8 @@ def main(phase: int, seeds: int, classes: int, cpus: int) -> None:
                 "wall_shared_s": round(shared_s, 1),
                 "wall_separate_s": round(separate_s, 1),
                 "equal": equal,
+                "restore_s": round(restore_s, 4),
+                "epoch_s": round(epoch_s, 4),
             }
         )
     )

@@ -91,10 +91,18 @@ def check(file: Path, cpus: int | None) -> None:
 @_TRACKING
 @_CPUS
 @_GPUS
+@click.option("--separate", is_flag=True, help="Train every trial from its first epoch; the results are the same.")
 @click.option("--max-trials", type=click.IntRange(1), help="A search's budget in trials, in place of the file's.")
 @_clean_errors
 def run(
-    file: Path, home: Path, data: Path, tracking_uri: str | None, cpus: int | None, gpus: int, max_trials: int | None
+    file: Path,
+    home: Path,
+    data: Path,
+    tracking_uri: str | None,
+    cpus: int | None,
+    gpus: int,
+    separate: bool,
+    max_trials: int | None,
 ) -> None:
     """Run the study that FILE describes, then write its report."""
     study_config = load_study(file)

@@ -71,10 +71,11 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95% t interval: group, split, x, mean, low, high, n (NaN ends for one seed)."""
     rows = []
     recall = frame["recall"].to_numpy(dtype=np.float64)
-    for key, places in sorted(frame.groupby(["group", "split", "x"]).indices.items()):
+    grouped: dict[Any, Any] = frame.groupby(["group", "split", "x"]).indices
+    for (group, split, x), places in sorted(grouped.items()):
         mean = mean_interval(recall[places])
         low, high = (np.nan if end is None else end for end in (mean.low, mean.high))
-        named = dict(zip(("group", "split", "x"), key, strict=True))
+        named = {"group": group, "split": split, "x": x}
         rows.append({**named, "mean": mean.mean, "low": low, "high": high, "n": mean.n})
     return pd.DataFrame(rows, columns=["group", "split", "x", "mean", "low", "high", "n"])
 

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures import style
+from analysis.summary import short_name
 
 SHOWN = 60
 
@@ -74,7 +75,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     style.finish(figure, "Recall@1 (%)", "", height=max(260, 110 + 30 * len(names)))
     figure.update_yaxes(
         tickvals=list(range(len(names))),
-        ticktext=[style.plain(name if len(name) <= 34 else f"{name[:32]}…") for name in names],
+        ticktext=[style.plain(name if len(name) <= 34 else f"{name[:32]}…") for name in map(short_name, names)],
         range=[-0.7, len(names) - 0.3],
     )
     figure.update_layout(legend={"y": -0.12 if len(names) > 8 else -0.25})

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures import style
+from analysis.summary import short_name
 
 if TYPE_CHECKING:
     from analysis.load import Study
@@ -78,7 +79,7 @@ def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
                 x=line["epochs_done"].to_numpy(dtype=np.float32),
                 y=(factor * line["value"]).to_numpy(dtype=np.float32),
                 mode="lines",
-                name=style.plain(name),
+                name=style.plain(short_name(name)),
                 legendgroup=style.plain(name),
                 line={"color": color, "width": 2, "dash": dash},
                 hovertemplate="epoch %{x}: %{y:.4g}",

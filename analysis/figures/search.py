@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from analysis.load import Study
 
-IMPORTANCE_TRIALS = 500  # fANOVA grows forests over all trials; more of them only make the page late
+FEWEST_IMPORTANCE = 12  # completed proposals; importances of fewer are the forest's whim
+MOST_IMPORTANCE = 500  # fANOVA grows forests over all trials; more of them only make the page late
 _TARGET = "Validation Recall@1 (%)"
 
 
@@ -111,57 +112,73 @@ def _distribution(study: Study, name: str, values: list[Any]) -> Any:
     return optuna.distributions.CategoricalDistribution(list(dict.fromkeys(values)))
 
 
-def optuna_figures(study: Study) -> list[tuple[str, str, str, go.Figure]]:
-    """(id, title, caption, figure) of Optuna's slice and importance plots; [] for too few trials.
-
-    Importance is left out where it cannot be computed (all values equal, one parameter).
-    """
+def slices(rebuilt: optuna.Study) -> list[tuple[str, go.Figure]]:
+    """(parameter, Optuna's slice plot of it) for each parameter; [] for fewer than three completed proposals."""
     import optuna
 
-    rebuilt = optuna_study(study)
-    trials = rebuilt.trials
-    names = sorted({name for trial in trials for name in trial.params})
-    if len(trials) < 3 or not names:
+    if len(rebuilt.trials) < 3:
         return []
-
-    def target(trial: optuna.trial.FrozenTrial) -> float:
-        return float(trial.value or 0.0)
-
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks its plots experimental at each call; that is no news to a reader
-        figure = optuna.visualization.plot_slice(rebuilt, target=target, target_name=_TARGET)
-        words = "Optuna's slice plot: each completed proposal by one parameter at a time; color: order of the trials."
-        found.append(("optuna-slice", "Slices", words, _dress(figure, 420)))
-        if len(names) > 1:
-            spread = np.ptp([trial.value for trial in trials])
-            if spread > 0 and len(trials) <= IMPORTANCE_TRIALS:
-                evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-                try:
-                    figure = optuna.visualization.plot_param_importances(
-                        rebuilt, evaluator=evaluator, target=target, target_name=_TARGET
-                    )
-                except (RuntimeError, ValueError):  # parameters that no two trials share
-                    return found
-                words = (
-                    "Optuna's importances (fANOVA): the share of the spread of values that each parameter explains, in "
-                    "the region that the sampler visited."
-                )
-                figure.update_traces(marker={"color": style.BLUE})
-                found.append(("optuna-importance", "Importance of parameters", words, _dress(figure, 360)))
+        for name in sorted({name for trial in rebuilt.trials for name in trial.params}):
+            figure = optuna.visualization.plot_slice(rebuilt, [name], target=_value, target_name=_TARGET)
+            figure.update_traces(marker={"showscale": False, "size": 8}, hovertemplate="%{x}: %{y:.1f}%<extra></extra>")
+            figure.update_xaxes(title_text=style.plain(short_name(name)))
+            found.append((name, _dress(figure, 300)))
     return found
+
+
+SLICES_CAPTION = (
+    "Optuna's slice plots: each completed proposal by one parameter at a time; the darker, the later it was proposed."
+)
+
+
+def importance(rebuilt: optuna.Study) -> go.Figure | None:
+    """Optuna's importance plot; None where it cannot be computed (one parameter, equal values) or would say nothing."""
+    import optuna
+
+    trials = rebuilt.trials
+    names = {name for trial in trials for name in trial.params}
+    if not (FEWEST_IMPORTANCE <= len(trials) <= MOST_IMPORTANCE and len(names) > 1):
+        return None
+    if np.ptp([_value(trial) for trial in trials]) == 0:
+        return None
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            figure = optuna.visualization.plot_param_importances(
+                rebuilt, evaluator=evaluator, target=_value, target_name=_TARGET
+            )
+        except (RuntimeError, ValueError):  # parameters that no two trials share
+            return None
+    figure.update_traces(marker={"color": style.BLUE})
+    figure.update_yaxes(title_text="", tickvals=figure.data[0].y, ticktext=[short_name(y) for y in figure.data[0].y])
+    figure.update_xaxes(title_text="Share of the spread of values")
+    return _dress(figure, 130 + 40 * len(names))
+
+
+IMPORTANCE_CAPTION = (
+    "Optuna's importances (fANOVA): the share of the spread of values that each parameter explains, in the region that "
+    "the sampler visited."
+)
+
+
+def _value(trial: optuna.trial.FrozenTrial) -> float:
+    return float(trial.value or 0.0)
 
 
 def _dress(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         title=None,
+        width=None,  # the page's
         height=height,
         font={"family": style.FONT, "size": 12, "color": style.INK},
         paper_bgcolor="white",
         plot_bgcolor="white",
-        margin={"l": 60, "r": 20, "t": 50, "b": 60},
+        margin={"l": 60, "r": 20, "t": 30, "b": 60},
     )
     figure.update_xaxes(gridcolor=style.GRID, linecolor="#8a8f98", zeroline=False)
     figure.update_yaxes(gridcolor=style.GRID, linecolor="#8a8f98", zeroline=False)
-    figure.for_each_annotation(lambda note: note.update(text=short_name(note.text)))
     return figure

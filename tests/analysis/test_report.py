@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis import load
+from analysis.account import duration
 from analysis.answer import answer
 from analysis.page import Figure, Page, Section, Table, render, slug
-from analysis.report import build, duration, write
+from analysis.report import build, write
 from analysis.summary import configurations, epochs_cost, seeds_table
 from benchmarks.made_up import (
     curve,

@@ -142,7 +142,7 @@ def test_latex_and_csv_can_be_read_back(made_up: MakeUp) -> None:
     table = tables.table_4_1(made_up(measure))
     latex = table.latex()
     assert r"\begin{tabular}" in latex
-    assert r"95 \% t interval" in latex
+    assert r"95\% t interval" in latex
     assert r"soft\_triple" in latex
     frame = pd.read_csv(io.StringIO(table.csv()))
     np.testing.assert_allclose(frame["ours"], table.frame["ours"].astype(float))

@@ -149,6 +149,10 @@ class World:
             case "crash":
                 driver.on_exit(job.number, "its process died")
                 return
+            case str(word) if word.startswith("damaged "):
+                driver.on_damaged(word.removeprefix("damaged "))
+                driver.on_exit(job.number, "damaged", blameless=True)
+                return
         config = TrialConfig.model_validate_json(_json(job.trial))
         again = epochs == config.epochs
         if not again:

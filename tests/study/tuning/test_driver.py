@@ -13,7 +13,7 @@ import pytest
 from search_spaces.study_config import StudyConfig
 from study.ledger.read import StudyRecord
 from study.records import Phase, Status
-from study.tuning.driver import Source
+from study.tuning.driver import Job, Source
 
 from .simulated import TRIAL, Killed, World, a_study
 
@@ -180,6 +180,25 @@ def test_a_crashed_trial_goes_on_from_its_last_state_and_fails_the_third_time(tm
     assert len(world.store.trained) == len(set(world.store.trained))
     assert record.trials[2].end is not None
     assert record.trials[2].end.reason == "its process died (3 attempts)"
+
+
+def test_a_damaged_state_costs_its_stage_and_not_the_trial(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    damaged: list[str] = []
+
+    def fate(job: Job, epochs: int) -> str:
+        if (job.number, epochs, job.attempt) == (1, 4, 1):
+            return "crash"
+        if job.number == 1 and job.attempt == 2 and not damaged:
+            damaged.append(job.keys[job.start])
+            return f"damaged {job.keys[job.start]}"
+        return ""
+
+    record = world.run(a_study(vary=SCALES), fate=fate, slots=1)
+    assert {trial.status for trial in record.trials.values()} == {Status.COMPLETE}
+    assert [start.from_epochs for start in record.trials[1].starts] == [0, 4, 0]
+    clean = World(tmp_path / "clean").run(a_study(vary=SCALES), slots=1)
+    assert outcomes(record) == outcomes(clean)
 
 
 def test_a_search_gives_up_after_too_many_failures(tmp_path: Path) -> None:
