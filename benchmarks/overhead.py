@@ -22,9 +22,9 @@ from rich.table import Table
 
 from benchmarks.machine import describe_machine
 from search_spaces.load import parse_study
-from study.home import Home
+from study.home import Home, Options
 from study.records import EpochResult
-from study.tuning.session import Options, run_session
+from study.tuning.session import run_session
 from study.tuning.worker import EpochReport
 
 EPOCHS = 10

@@ -21,11 +21,11 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from search_spaces.study_config import StudyConfig
 from study.data.build import load_trial_data
-from study.home import Home
+from study.home import Home, Options
 from study.ledger.read import StudyRecord
 from study.stages.store import StageStore
 from study.training.train import Trainer
-from study.tuning.session import Options, run_session
+from study.tuning.session import run_session
 
 
 def programme(p: int, seeds: int, classes: int) -> StudyConfig:

@@ -16,7 +16,7 @@ import click
 
 from search_spaces.load import ConfigError, load_study, parse_study, schema
 from search_spaces.study_config import StudyConfig
-from study.home import Home
+from study.home import Home, Options
 from study.ledger.lock import DriverLock, StudyLocked, is_driven
 from study.ledger.read import LedgerError, read_study
 from study.tracking.mlflow_store import TrackingError, check_uri
@@ -42,6 +42,9 @@ _TRACKING = click.option(
 )
 _CPUS = click.option("--cpus", type=click.IntRange(1), help="Processors to use; by default all.")
 _GPUS = click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs to use.")
+_SEPARATE = click.option(
+    "--separate", is_flag=True, help="Train every trial from its first epoch; the results are the same."
+)
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _NAME = click.argument("name", metavar="STUDY")
 
@@ -84,49 +87,57 @@ def check(file: Path, cpus: int | None) -> None:
         click.echo(line)
 
 
+def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where and how to run, gathered from the command line into `options`."""
+
+    @_HOME
+    @_DATA
+    @_TRACKING
+    @_CPUS
+    @_GPUS
+    @_SEPARATE
+    @wraps(command)
+    def gathered(
+        *args: Any,
+        home: Path,
+        data: Path,
+        tracking_uri: str | None,
+        cpus: int | None,
+        gpus: int,
+        separate: bool,
+        **kwargs: Any,
+    ) -> Any:
+        place = Home(home)
+        uri = check_uri(tracking_uri or place.mlflow_uri)
+        options = Options(place, data_dir=data, tracking_uri=uri, cpus=cpus, gpus=gpus, share=not separate)
+        return command(*args, options=options, **kwargs)
+
+    return gathered
+
+
 @main.command()
 @_FILE
-@_HOME
-@_DATA
-@_TRACKING
-@_CPUS
-@_GPUS
-@click.option("--separate", is_flag=True, help="Train every trial from its first epoch; the results are the same.")
 @click.option("--max-trials", type=click.IntRange(1), help="A search's budget in trials, in place of the file's.")
 @_clean_errors
-def run(
-    file: Path,
-    home: Path,
-    data: Path,
-    tracking_uri: str | None,
-    cpus: int | None,
-    gpus: int,
-    separate: bool,
-    max_trials: int | None,
-) -> None:
+@_with_options
+def run(file: Path, max_trials: int | None, options: Options) -> None:
     """Run the study that FILE describes, then write its report."""
     study_config = load_study(file)
     if max_trials is not None:
         if study_config.search is None:
             raise ConfigError("--max-trials: the study has no search; its plan is its cases, grid and seeds")
         study_config = study_config.replace(search=study_config.search.replace(max_trials=max_trials))
-    _run(study_config, file.read_text(encoding="utf-8"), Home(home), data, tracking_uri, cpus, gpus, resume=False)
+    _run(study_config, file.read_text(encoding="utf-8"), options, resume=False)
 
 
 @main.command()
 @_NAME
 @click.option("--file", type=click.Path(path_type=Path), help="The study file, with a larger budget or more seeds.")
-@_HOME
-@_DATA
-@_TRACKING
-@_CPUS
-@_GPUS
 @_clean_errors
-def resume(
-    name: str, file: Path | None, home: Path, data: Path, tracking_uri: str | None, cpus: int | None, gpus: int
-) -> None:
+@_with_options
+def resume(name: str, file: Path | None, options: Options) -> None:
     """Go on with a study that was stopped or killed, or whose budget grew."""
-    record = read_study(Home(home).existing(name))
+    record = read_study(options.home.existing(name))
     assert record.study is not None
     if file is None:
         study_config, source = parse_study(record.config_json, name, name), record.study.source
@@ -134,33 +145,20 @@ def resume(
         study_config, source = load_study(file), file.read_text(encoding="utf-8")
         if study_config.name != name:
             raise ConfigError(f"{file}: describes {study_config.name}, not {name}; set `name: {name}`")
-    _run(study_config, source, Home(home), data, tracking_uri, cpus, gpus, resume=True)
+    _run(study_config, source, options, resume=True)
 
 
-def _run(
-    study_config: StudyConfig,
-    source: str,
-    home: Home,
-    data: Path,
-    tracking_uri: str | None,
-    cpus: int | None,
-    gpus: int,
-    *,
-    resume: bool,
-) -> None:
+def _run(study_config: StudyConfig, source: str, options: Options, *, resume: bool) -> None:
     from rich.console import Console
 
     from study.console import Watch
     from study.tracking.mlflow_mirror import log_artifact
-    from study.tuning.session import Options, run_session
+    from study.tuning.session import run_session
 
-    uri = tracking_uri or home.mlflow_uri
-    check_uri(uri)
+    home, uri = options.home, options.tracking_uri
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     name, folder = study_config.name, home.folder(study_config.name)
-    console = Console()
-    with Watch(console).running() as watch:
-        options = Options(home=home, data_dir=data, tracking_uri=uri, cpus=cpus, gpus=gpus)
+    with Watch(Console()).running() as watch:
         outcome = run_session(study_config, source, options, resume=resume, watch=watch)
     again = f"python -m study resume {name}{_home_option(home)}"
     if outcome.mirror_error:

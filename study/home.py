@@ -44,3 +44,18 @@ class Home:
             f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}" if names else "none was run yet"
         )
         raise ConfigError(f"{self.path}: no study {name!r}; {hint}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How and where a study runs; nothing here changes a result.
+
+    cpus: processors of this machine to use, None all. share: False trains every trial from its first epoch.
+    """
+
+    home: Home
+    data_dir: Path
+    tracking_uri: str
+    cpus: int | None = None
+    gpus: int = 0
+    share: bool = True

@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from search_spaces.load import ConfigError
 from search_spaces.study_config import StudyConfig
-from study.home import Home
+from study.home import Home, Options
 from study.ledger.lock import DriverLock
 from study.ledger.read import StudyRecord, read_study
 from study.ledger.write import LedgerWriter
@@ -38,18 +38,6 @@ from study.tuning.worker import Workplace, train_job
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "plotly", "faiss-cpu", "numpy")
 _MIRROR_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """How and where a study runs; nothing here changes a result. cpus: of this machine, None all; share: see Driver."""
-
-    home: Home
-    data_dir: Path
-    tracking_uri: str
-    cpus: int | None = None
-    gpus: int = 0
-    share: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from search_spaces.load import parse_study
-from study.home import Home
+from study.home import Home, Options
 from study.ledger.read import StudyRecord
 from study.records import Status
-from study.tuning.session import Options, run_session
+from study.tuning.session import run_session
 
 FAMILIES = {
     "soft triple": {"kind": "soft_triple", "proxies_per_class": 2},
