@@ -59,9 +59,11 @@ def answer(study: Study) -> Answer:
         leader = table.loc[best[0]]
         test = f"({_seed_count(seeds)} seeds, {len(seeds)} configurations, simultaneous paired 95% comparison)"
         if len(best) == 1:
-            sentences.append(f"Better than every other on {where} {test}: {best[0]}, {_value(leader)}.")
+            sentences.append(
+                f"Better than every other on {where} {test}: {_introduced(best[0])} with {_value(leader)}."
+            )
         else:
-            spoken = [f"{name} ({_percent(table.loc[name]['mean'])})" for name in best[:SPOKEN]]
+            spoken = [_introduced(name, _percent(table.loc[name, "mean"])) for name in best[:SPOKEN]]
             spoken += [f"{len(best) - SPOKEN} more"] if len(best) > SPOKEN else []
             sentences.append(
                 f"Not worse than the best on {where} {test}: {_listed(spoken)}. Highest mean: {short_name(best[0])}, "
@@ -69,7 +71,7 @@ def answer(study: Study) -> Answer:
             )
     sentences += _adacos_sentences(study, table, best)
     sentences += _gamma_sentences(study)
-    sentences += _test_sentences(study, table, best)
+    sentences += _test_sentences(study, table.loc[table.index.isin(seeds.index)], best)
     return Answer(sentences, _warnings(study), best, every)
 
 
@@ -103,15 +105,17 @@ def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> lis
         sentences.append(f"{words}; no constant scale is among the best.")
     else:
         low, high = min(good), max(good)
-        span = f"scales not worse than the best are {_scales(good, scales)}" if low < high else ""
-        span = span or f"scale not worse than the best is {low:g}"
         if fixed < 0.98 * low:
             place = f"lies below ({_tested_near(scales, fixed)})"
         elif fixed > 1.02 * high:
             place = f"lies above ({_tested_near(scales, fixed)})"
+        elif any(abs(scale / fixed - 1) <= 0.02 for scale in good):
+            place = "is one of them" if low < high else "is that scale"
         else:
-            place = "lies within" if low < high else "is that scale"
-        sentences.append(f"Of the constant scales the {'only ' if low == high else ''}{span}; {words} {place}.")
+            place = f"lies between them ({_tested_near(scales, fixed)})"
+        those = f"those not worse than the best are {_scales(good, scales)}"
+        those = those if low < high else f"the only one not worse than the best is {low:g}"
+        sentences.append(f"Of the constant scales, {those}; {words} {place}.")
     own = table[table["own_scale"].notna() | (table["configuration"].str.contains("adacos", case=False))]
     for row in own.to_dict("records"):
         verdict = "is not worse than the best" if row["configuration"] in best else "is worse than the best"
@@ -188,6 +192,14 @@ def _search_sentences(study: Study) -> list[str]:
             "so it flatters itself."
         )
     return sentences
+
+
+def _introduced(name: str, value: str = "") -> str:
+    """'best 1 (s=2.54, lr=0.003; 67.0%)': a winner with its parameters, which later sentences leave out."""
+    short = short_name(name)
+    parts = [name.removeprefix(f"{short}: ")] if short != name else []
+    parts += [value] if value else []
+    return f"{short} ({'; '.join(parts)})" if parts else name
 
 
 def _numbered(trial: pd.Series) -> str:

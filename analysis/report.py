@@ -25,6 +25,7 @@ from analysis.page import Block, Figure, Page, Row, Section, render, slug, write
 if TYPE_CHECKING:
     from analysis.load import Study
 
+LEGENDS = 8  # names; longer legends stand under the first figure of a section only
 CONFRONTED_ROWS = 300_000  # epochs; beyond, a search or sweep that theory says nothing of is not worth the minute
 
 
@@ -181,7 +182,7 @@ def _result(study: Study, prefix: str) -> list[Section]:
         if path == "loss.scale.value" and on_curve:
             continue
         along = against.points(study, path)
-        if along.empty:
+        if not against.applies(along):
             continue
         on_curve |= set(along["number"])
         blocks.append(
@@ -231,7 +232,7 @@ def _search(study: Study, prefix: str) -> list[Section]:
         blocks.append(Figure(f"{prefix}parallel", "Parallel coordinates", parallel.CAPTION, figure, complete))
     rebuilt = search.optuna_study(study)
     if slices := search.slices(rebuilt):
-        figures = [Figure(f"{prefix}slice-{slug(path)}", path, "", figure) for path, figure in slices]
+        figures = [Figure(f"{prefix}slice-{slug(path)}", f"Slice: {path}", "", figure) for path, figure in slices]
         blocks.append(Row(tuple(figures), search.SLICES_CAPTION))
     if (plot := search.importance(rebuilt)) is not None:
         blocks.append(Figure(f"{prefix}importance", "Importance of parameters", search.IMPORTANCE_CAPTION, plot))
@@ -268,17 +269,19 @@ def _diagnostics(study: Study, prefix: str) -> list[Section]:
 
 
 def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]:
-    figures = []
+    figures: list[Figure] = []
     for metric in metrics:
         points = learning_curves.points(study, metric)
         if points.empty:
             continue
+        # A long legend under every figure would be most of the page.
+        bare = bool(figures) and len(learning_curves.shown(points)) > LEGENDS
         figures.append(
             Figure(
                 f"{prefix}learning-{slug(metric)}",
                 learning_curves.title(metric),
-                learning_curves.caption(points, metric),
-                learning_curves.draw(points, metric),
+                learning_curves.caption(points, metric) + (" Colors as in the first figure here." if bare else ""),
+                learning_curves.draw(points, metric).update_layout(**({"showlegend": False} if bare else {})),
                 learning_curves.table(points),
             )
         )

@@ -55,7 +55,7 @@ def confrontation(frame: pd.DataFrame) -> list[Section]:
         Card(
             f"{row['section']}. {row['prediction']}",
             str(row["verdict"]),
-            tuple((label, str(row[name])) for name, label in _THEORY_LINES.items()),
+            tuple((label, _recall_in_words(str(row[name]))) for name, label in _THEORY_LINES.items()),
         )
         for row in run.to_dict("records")
     )
@@ -65,11 +65,15 @@ def confrontation(frame: pd.DataFrame) -> list[Section]:
     return [Section("theory-confronted", "Theory beside measurement", [block])]
 
 
+def _recall_in_words(text: str) -> str:
+    return text.replace("val_recall_at_1", "validation Recall@1").replace("test_recall_at_1", "test Recall@1")
+
+
 _THEORY_LINES = {
     "setting": "Setting",
     "predicted": "Predicted",
     "measured": "Measured",
-    "rule": "Agrees",
+    "rule": "Rule",
     "assumption": "Assumes",
 }
 _CLAIM_LINES = {"rule": "Rule", "setting": "Setting", "measured": "Ours", "printed": "Printed"}

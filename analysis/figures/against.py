@@ -56,6 +56,11 @@ def points(study: Study, path: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def applies(frame: pd.DataFrame) -> bool:
+    """Whether `frame` holds a curve: two values or more in one group."""
+    return bool((frame.groupby(["group", "split"])["x"].nunique() >= 2).any())
+
+
 def split_rows(trial: dict[Any, Any], common: dict[str, Any]) -> list[dict[str, Any]]:
     """`common` with the trial's Recall@1 on validation and on test classes, where it was measured."""
     common = {**common, "seed": trial["seed"], "number": trial["number"]}
@@ -117,6 +122,23 @@ def add_curves(figure: go.Figure, frame: pd.DataFrame, name: str, log: bool) -> 
                 color = style.category_color(place)
             label = style.plain(f"{group}, {split}" if group else split)
             _add_curve(figure, dots, beside, line, color, label, name)
+    if _cut(frame, curves):
+        figure.update_yaxes(range=_window(frame))
+
+
+def _window(frame: pd.DataFrame) -> tuple[float, float]:
+    """Percent from below the lowest to above the highest seed: with two seeds a band would flatten every curve."""
+    low, high = 100 * frame["recall"].min(), 100 * frame["recall"].max()
+    room = max(2.0, 0.5 * (high - low))
+    return float(low - room), float(high + room)
+
+
+def _cut(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
+    """Whether a band leaves the window."""
+    if curves["low"].isna().all():
+        return False
+    low, high = _window(frame)
+    return bool(100 * max(0, curves["low"].min()) < low or 100 * min(1, curves["high"].max()) > high)
 
 
 def _add_curve(
@@ -168,8 +190,10 @@ def seeds_words(frame: pd.DataFrame, x: str) -> str:
     """How seeds, mean and interval are drawn."""
     counts = frame.groupby(["group", "split", x])["seed"].nunique()
     if len(counts) and counts.max() > 1:
-        return (
+        words = (
             "Small marks are seeds, joined marks their mean; the band is the 95% t interval of the mean over seeds "
-            "(other seeds, not other classes)."
+            "(other seeds, not other classes)"
         )
+        cut = _cut(frame, means(frame.rename(columns={x: "x"})))
+        return f"{words}, cut where it leaves the picture." if cut else f"{words}."
     return "One seed each, so no interval can be drawn."

@@ -80,9 +80,14 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 font={"size": 11},
                 bgcolor="rgba(255,255,255,0.8)",
             )
-    labels = [style.plain(short_name(name)) for name in names] + ["Validation<br>Recall@1 (%)"]
+    labels = [style.plain(short_name(name)) for name in names] + ["Recall@1<br>(%)"]
     figure.update_xaxes(
-        tickvals=list(range(len(axes))), ticktext=labels, showgrid=False, range=[-0.15, len(axes) - 0.65], ticks=""
+        tickvals=list(range(len(axes))),
+        ticktext=labels,
+        ticklabeloverflow="allow",
+        showgrid=False,
+        range=[-0.15, len(axes) - 0.65],
+        ticks="",
     )
     figure.update_yaxes(visible=False, range=[-0.05, 1.05])
     return figure

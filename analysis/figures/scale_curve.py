@@ -51,8 +51,7 @@ def points(study: Study) -> pd.DataFrame:
 
 def applies(frame: pd.DataFrame) -> bool:
     """Whether `frame` holds a curve: two scales or more in one group."""
-    curves = frame[~frame["own_scale"].astype(bool)]
-    return bool((curves.groupby(["group", "split"])["scale"].nunique() >= 2).any())
+    return against.applies(frame[~frame["own_scale"].astype(bool)].rename(columns={"scale": "x"}))
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:

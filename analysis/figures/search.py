@@ -124,7 +124,7 @@ def slices(rebuilt: optuna.Study) -> list[tuple[str, go.Figure]]:
         for name in sorted({name for trial in rebuilt.trials for name in trial.params}):
             figure = optuna.visualization.plot_slice(rebuilt, [name], target=_value, target_name=_TARGET)
             figure.update_traces(marker={"showscale": False, "size": 8}, hovertemplate="%{x}: %{y:.1f}%<extra></extra>")
-            figure.update_xaxes(title_text=style.plain(short_name(name)))
+            figure.update_xaxes(title_text=style.plain(short_name(name)), nticks=6, tickangle=0)
             found.append((name, _dress(figure, 300)))
     return found
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from analysis import load, runs, thesis_report
+from analysis.answer import answer
 from analysis.figures import (
     against,
     configurations,
     embeddings,
+    gamma,
     learning_curves,
     parallel,
     proxy_cosines,
@@ -20,10 +22,14 @@ from analysis.figures import (
 )
 from analysis.load import Study
 from analysis.page import Figure, Page, Row, render
+from analysis.report import build
 from analysis.runs import Condition
-from benchmarks.made_up import plan_config, search_config, thesis_config, trial_fields, write_plan, write_search
+from benchmarks.made_up import curve, plan_config, search_config, thesis_config, trial_fields, write_plan, write_search
+from search_spaces.losses import Circle
+from search_spaces.trial_config import TrialConfig
 
 PHASE = 4
+THREE = {"loss.scale.value": [5, 10, 20]}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +129,7 @@ def test_parallel_coordinates_leave_a_gap_where_a_parameter_is_missing(searched:
     frame["only_some"] = [None, *["a"] * (len(frame) - 1)]
     drawn = parallel.draw(frame)
     assert sum(value is None for trace in drawn.data for value in trace.y) == len(frame) + 1
-    assert list(drawn.layout.xaxis.ticktext)[-1].startswith("Validation")
+    assert list(drawn.layout.xaxis.ticktext)[-1].startswith("Recall@1")
 
 
 def test_thesis_figures_find_their_runs_by_what_they_trained(thesis: Study) -> None:
@@ -208,3 +214,62 @@ def test_the_thesis_page_has_no_gap_where_all_was_run(thesis: Study, monkeypatch
     text = render(Page("t", "", "", [], [], parts))
     assert "Figure 4.7, ours (glyphs, soft_triple, C=100, D=64; 2 seeds)" in text
     assert "Printed loss maxima on CUB" in text
+
+
+def gamma_study(folder: Path, circle_drop: float) -> Study:
+    """Circle and AM-Softmax at 8, 32, 128, Recall falling by circle_drop and by .1 per step."""
+    values = (8, 32, 128)
+    cases = [
+        *({"name": f"c{x}", "loss": {"kind": "circle", "level": "class", "m": 0.25, "gamma": x}} for x in values),
+        *(
+            {"name": f"a{x}", "loss": {"kind": "cosface", "margin": 0.25, "scale": {"kind": "constant", "value": x}}}
+            for x in values
+        ),
+    ]
+
+    def measured(trial: TrialConfig, seed: int, epochs_done: int) -> dict[str, float]:
+        is_circle = isinstance(trial.loss, Circle)
+        x = trial.loss.gamma if isinstance(trial.loss, Circle) else trial.loss.scale.value  # type: ignore[union-attr]
+        lost = (circle_drop if is_circle else 0.1) * values.index(x)
+        return {**curve(trial, seed, epochs_done), "val_recall_at_1": 0.9 - lost + 0.001 * ((seed * 3 + x) % 5)}
+
+    return load(write_plan(folder, plan_config(vary={}, cases=cases, seeds=[0, 1, 2]), measured))
+
+
+def test_gamma_and_scale_share_an_axis_and_the_flatter_curve_is_named(tmp_path: Path) -> None:
+    study = gamma_study(tmp_path / "s", 0.01)
+    frame = gamma.points(study)
+    assert gamma.applies(frame)
+    assert set(frame["group"]) == {gamma.CIRCLE, gamma.AM_SOFTMAX}
+    drawn = gamma.draw(frame)
+    assert drawn.layout.xaxis.type == "log"
+    assert f"{gamma.CIRCLE}, validation" in [trace.name for trace in drawn.data]
+    assert gamma.steadiness(frame).endswith("3 seeds paired): Circle is steadier.")
+    assert gamma.steadiness(frame) in answer(study).sentences
+    page = build([study])[0]
+    assert "gamma" in [figure.id for figure in page.figures()]
+    assert "configurations" not in [figure.id for figure in page.figures()]
+
+
+def test_steadiness_is_undecided_for_equal_spreads_and_silent_without_common_values(tmp_path: Path) -> None:
+    frame = gamma.points(gamma_study(tmp_path / "s", 0.1))
+    assert gamma.steadiness(frame).endswith("undecided.")
+    assert "one seed cannot tell" in gamma.steadiness(frame[frame["seed"] == 0])
+    assert gamma.steadiness(frame[(frame["group"] == gamma.CIRCLE) | (frame["x"] < 100)]) == ""
+    assert not gamma.applies(frame[frame["group"] == gamma.CIRCLE])
+
+
+def test_a_wide_band_does_not_flatten_the_curve(tmp_path: Path) -> None:
+    frame = against.points(load(write_plan(tmp_path / "s", plan_config(vary=THREE))), "loss.scale.value")
+    low, high = against.draw(frame, "loss.scale.value").layout.yaxis.range
+    assert high - low < 4 * 100 * (frame["recall"].max() - frame["recall"].min()) + 4
+    assert "cut where it leaves the picture" in against.caption(frame, "loss.scale.value")
+
+
+def test_optuna_plots_fit_the_page_and_few_proposals_have_no_importance(searched: Study) -> None:
+    rebuilt = search.optuna_study(searched)
+    slices = search.slices(rebuilt)
+    assert [name for name, _ in slices] == ["loss.scale.value", "optimizer.lr"]
+    assert all(figure.layout.width is None for _, figure in slices)
+    assert len(rebuilt.trials) < search.FEWEST_IMPORTANCE
+    assert search.importance(rebuilt) is None

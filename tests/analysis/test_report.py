@@ -13,7 +13,7 @@ from analysis.account import duration
 from analysis.answer import answer
 from analysis.page import Figure, Page, Section, Table, render, slug
 from analysis.report import build, write
-from analysis.summary import configurations, epochs_cost, seeds_table
+from analysis.summary import configurations, epochs_cost, seeds_table, short_name
 from benchmarks.made_up import (
     curve,
     plan_config,
@@ -45,7 +45,8 @@ def test_the_answer_names_the_best_scales_and_where_adacos_stands(tmp_path: Path
     assert said.best == ["s=20"]
     text = " ".join(said.sentences)
     assert "Better than every other on validation classes (5 seeds, 4 configurations" in text
-    assert "the only scale not worse than the best is 20; AdaCos's closed-form scale √2 ln(C−1) = 6.50" in text
+    assert "Of the constant scales, the only one not worse than the best is 20; AdaCos's closed-form scale" in text
+    assert "√2 ln(C−1) = 6.50 (C = 100) lies below" in text
     assert "lies below (not tested itself; the nearest tested scale is 5)" in text
     assert "On test classes, which chose nothing, s=20 has 72.0% (95% interval" in text
     assert said.warnings == []
@@ -120,6 +121,41 @@ def test_a_search_keeps_its_best_value_apart_from_the_confirmed_mean(tmp_path: P
         study.trials.loc[study.trials["phase"] == "confirm", "configuration"]
     )
     assert any("confirmed winners have" in sentence for sentence in said.sentences)
+
+
+def test_a_winner_is_named_with_its_parameters_once(tmp_path: Path) -> None:
+    study = load(write_search(tmp_path / "s", search_config(), 12))
+    winners = study.trials.loc[study.trials["phase"] == "confirm", "configuration"].unique()
+    named = {name: f"best {rank}: {name}" for rank, name in enumerate(winners, start=1)}
+    confirmed = study.trials["phase"] == "confirm"
+    study.trials.loc[confirmed, "configuration"] = study.trials.loc[confirmed, "configuration"].map(named)
+    text = " ".join(answer(study).sentences)
+    assert "best 1 (s=" in text
+    assert "best 1: " not in text
+    assert text.count(f"({winners[0]}") == 1
+    assert short_name("best 12: s=1") == "best 12"
+    assert short_name("best: s=1") == "best: s=1"
+    assert "best 1: " in render(build([study])[0])
+
+
+def test_the_page_says_where_its_runs_stand_in_mlflow(tmp_path: Path) -> None:
+    study = load(write_plan(tmp_path / "s", plan_config(vary={"loss.scale.value": list(range(1, 15))})))
+    text = render(build([study])[0])
+    assert "python -m study ui" in text
+    assert "s=12\n            ... and 2 more configurations\n            under each configuration: seed 0, 1" in text
+
+
+def test_a_gap_among_the_best_scales_is_no_stretch(tmp_path: Path) -> None:
+    config = plan_config(vary={"loss.scale.value": [2, 6.5, 20]}, seeds=[0, 1, 2])
+
+    def dented(trial: TrialConfig, seed: int, epochs_done: int) -> dict[str, float]:
+        metrics = curve(trial, seed, epochs_done)
+        noise = 1e-3 * ((seed * 7 + round(metrics["scale"])) % 3)
+        return {**metrics, "val_recall_at_1": (0.3 if metrics["scale"] == 6.5 else 0.5) + noise}
+
+    text = " ".join(answer(load(write_plan(tmp_path / "s", config, dented))).sentences)
+    assert "Of the constant scales, those not worse than the best are 2 and 20;" in text
+    assert "lies between them (tested as s = 6.5)" in text
 
 
 def test_a_configuration_needs_two_seeds_to_be_compared(tmp_path: Path) -> None:
