@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.answer import Answer
+from analysis.classes import over_classes
 from analysis.figures import stage_tree
 from analysis.page import Block, Figure, Section, Table, Text
 from analysis.summary import epochs_cost
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from analysis.load import Study
 
 MLFLOW_RUNS = 12  # names of runs that are listed
+OVER_CLASSES = 60  # configurations with an interval over test classes: each reads its trials' array files
 TABLE_ROWS = 300  # longer tables are cut on the page; the CSV has every row
 
 
@@ -27,16 +29,29 @@ def configurations(study: Study, said: Answer, prefix: str) -> Section:
     header = ["Configuration", "Seeds", f"{objective} Recall@1 (%)", "95% t interval", "Mean of last 5 epochs (%)"]
     with_test = objective == "Validation" and table["test_mean"].notna().any()
     header += ["Test Recall@1 (%)", "95% t interval"] if with_test else []
+    over = over_classes(study, table["configuration"].head(OVER_CLASSES).tolist())
+    header += ["Test, 95% over classes"] if over else []
     header += ["Not worse than best", "Lost trials"]
     rows = []
     for row in table.head(TABLE_ROWS).to_dict("records"):
         cells = [str(row["configuration"]) + (" (baseline)" if row["baseline"] else ""), str(row["n"])]
         cells += [percent(row["mean"]), interval(row["low"], row["high"]), percent(row["last_5"])]
         cells += [percent(row["test_mean"]), interval(row["test_low"], row["test_high"])] if with_test else []
+        if over:
+            found = over.get(str(row["configuration"]))
+            low, high = (None, None) if found is None else (found.low, found.high)
+            cells.append("" if low is None or high is None else interval(low, high))
         lost = [f"{row[what]}\u00a0{what}" for what in ("unfinished", "diverged", "failed") if row[what]]
         cells += ["yes" if row["configuration"] in said.best else "", ", ".join(lost)]
         rows.append(cells)
-    note = "Intervals are t intervals of the mean over seeds, one configuration at a time."
+    note = "The t intervals are those of the mean over seeds, one configuration at a time."
+    if over:
+        note += (
+            " Over classes: a bootstrap over the test classes of the mean over seeds, so how much other classes would "
+            "change it with the same networks; the t intervals say how much other seeds would."
+        )
+        if len(table) > OVER_CLASSES:
+            note += f" It is given for the first {OVER_CLASSES}."
     if len(table) > TABLE_ROWS:
         note += f" The first {TABLE_ROWS} of {len(table)}."
     numeric = frozenset(range(1, len(header) - 2))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
-LAYOUT = 1  # of the cached file; raise it when load.py's columns change their meaning
+LAYOUT = 2  # of the cached file; raise it when load.py's columns change their meaning
 LEAST_ROWS = 20_000  # smaller studies are read faster than their cache is checked
 _CHUNK = 1 << 22
 
@@ -28,10 +28,14 @@ class Key(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """epochs: the frame. arrays: rows of number, epochs_done, file (ArrayFile as a mapping)."""
+    """epochs: the frame. arrays: rows of number, epochs_done, file (ArrayFile as a mapping).
+
+    others: (start, end) in bytes of the stretches of the ledger that hold no epochs.
+    """
 
     epochs: pd.DataFrame
     arrays: list[dict[str, object]]
+    others: list[tuple[int, int]]
 
 
 def key_of(ledger: Path) -> Key:
@@ -59,7 +63,8 @@ def read(folder: Path, key: Key) -> Cached | None:
         about = json.loads(metadata.get(b"study", b"null"))
         if about is None or about["layout"] != LAYOUT or Key(*about["key"]) != key:
             return None
-        return Cached(pyarrow.parquet.read_table(path_of(folder)).to_pandas(), about["arrays"])
+        others = [(start, end) for start, end in about["others"]]
+        return Cached(pyarrow.parquet.read_table(path_of(folder)).to_pandas(), about["arrays"], others)
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException):
         return None
 
@@ -69,7 +74,7 @@ def write(folder: Path, key: Key, cached: Cached) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    about = json.dumps({"layout": LAYOUT, "key": list(key), "arrays": cached.arrays})
+    about = json.dumps({"layout": LAYOUT, "key": list(key), "arrays": cached.arrays, "others": cached.others})
     path = path_of(folder)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):

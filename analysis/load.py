@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.cache import Cached
     from search_spaces.study_config import StudyConfig
     from search_spaces.trial_config import TrialConfig
     from study.ledger.read import StudyRecord
@@ -129,32 +130,39 @@ def load(study: str | Path, home: Path | None = None) -> Study:
     key = cache.key_of(ledger)
     cached = cache.read(folder, key) if cache.path_of(folder).exists() else None
     if cached is None:
-        record, epochs, arrays = _read_all(ledger)
+        record, (epochs, arrays, others) = _read_all(ledger)
         # A ledger that grew while it was read is another one than its key says.
         if len(epochs) >= cache.LEAST_ROWS and ledger.stat().st_size == key.size:
-            cache.write(folder, key, cache.Cached(epochs, arrays))
+            cache.write(folder, key, cache.Cached(epochs, arrays, others))
     else:
-        record, epochs, arrays = _read_all_but_epochs(ledger), cached.epochs, cached.arrays
+        record, epochs, arrays = _read_stretches(ledger, cached.others), cached.epochs, cached.arrays
     if record.study is None:
         raise LedgerError(f"{ledger}: empty; remove the folder and run the study file again")
     return Study(folder, record, _trials(record, epochs), epochs, _rungs(record), _array_frame(arrays))
 
 
-def _read_all(ledger: Path) -> tuple[StudyRecord, pd.DataFrame, list[dict[str, Any]]]:
-    """The study without its epochs, its epochs, and the rows of the array files they name."""
-    from study.ledger.read import StudyRecord, read_events
+def _read_all(ledger: Path) -> tuple[StudyRecord, Cached]:
+    """The study without its epochs, and what is cached of it: its epochs, their array files, where other lines lie."""
+    from analysis.cache import Cached
+    from study.ledger.read import StudyRecord, read_lines
     from study.records import EpochEvent
 
     record, columns = StudyRecord(), _EpochColumns()
-    for event in read_events(ledger):
-        if isinstance(event, EpochEvent):
-            columns.add(event)
+    others: list[tuple[int, int]] = []
+    start = 0
+    for line in read_lines(ledger):
+        if isinstance(line.event, EpochEvent):
+            columns.add(line.event)
         else:
-            record.apply(event)
-    return record, columns.frame(), columns.arrays
+            record.apply(line.event)
+            # Adjacent lines make one stretch: a trial's end, the next trial and its start.
+            first = others.pop()[0] if others and others[-1][1] == start else start
+            others.append((first, line.end))
+        start = line.end
+    return record, Cached(columns.frame(), columns.arrays, others)
 
 
-def _read_all_but_epochs(ledger: Path) -> StudyRecord:
+def _read_stretches(ledger: Path, stretches: list[tuple[int, int]]) -> StudyRecord:
     """The study without its epochs, of a ledger whose checksum says that it was read, and found whole, before."""
     from pydantic import TypeAdapter
 
@@ -164,11 +172,10 @@ def _read_all_but_epochs(ledger: Path) -> StudyRecord:
     adapter: TypeAdapter[Event] = TypeAdapter(LedgerEvent)
     record = StudyRecord()
     with ledger.open("rb") as stream:
-        for line in stream:
-            # The kind stands near the line's start; what stands behind it may be a user's text.
-            if not line.endswith(b"\n") or not line.strip(b"\0\n") or b'"event":"epoch"' in line[:80]:
-                continue
-            record.apply(adapter.validate_json(line[9:-1]))
+        for start, end in stretches:
+            stream.seek(start)
+            for line in stream.read(end - start).splitlines():
+                record.apply(adapter.validate_json(line[9:]))
     return record
 
 

@@ -1,0 +1,46 @@
+"""How much a Recall@1 owes to which test classes were drawn: intervals over classes, from hits per class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.intervals import MIN_BOOTSTRAP, Interval, class_interval
+from analysis.summary import judged
+
+if TYPE_CHECKING:
+    from analysis.load import Study
+
+
+def over_classes(study: Study, configurations: Sequence[str]) -> dict[str, Interval]:
+    """By configuration the interval of its mean test Recall@1 over test classes: other classes, the same networks.
+
+    Hits of a class are summed over the complete seeds, so a class is one unit however many networks saw it. Only
+    configurations whose trials kept their hits (at their last epoch), with at least 20 classes.
+    Raises: LedgerError for an array file that is missing or damaged.
+    """
+    from study.ledger.read import load_arrays
+
+    trials = judged(study.trials)
+    wanted = trials[(trials["status"] == "complete") & trials["configuration"].isin(configurations)]
+    last = wanted.set_index("number")["epochs_done"]
+    kept = study.arrays[study.arrays["number"].isin(last.index)]
+    files = {
+        number: file
+        for number, epochs_done, file in kept[["number", "epochs_done", "file"]].itertuples(index=False)
+        if epochs_done == last[number] and "test_class_hits" in file.names
+    }
+    found = {}
+    for name, numbers in wanted.groupby("configuration")["number"]:
+        tables = [load_arrays(study.folder, files[number]) for number in numbers if number in files]
+        sizes = {len(table["test_class_hits"]) for table in tables}
+        if len(tables) < len(numbers) or len(sizes) != 1 or min(sizes) < MIN_BOOTSTRAP:
+            continue
+        hits, images = (
+            np.sum([table[f"test_class_{what}"] for table in tables], axis=0, dtype=np.float64)
+            for what in ("hits", "images")
+        )
+        found[str(name)] = class_interval(hits, images)
+    return found
