@@ -55,7 +55,7 @@ class DriverLock:
         while True:
             try:
                 owner = json.loads(self._owner.read_text(encoding="utf-8"))
-                if owner["host"] != socket.gethostname() or _lives(owner["pid"]):
+                if owner["host"] != socket.gethostname() or lives(owner["pid"]):
                     return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
             except (OSError, ValueError, KeyError, TypeError):
                 pass  # not written yet
@@ -64,7 +64,8 @@ class DriverLock:
             time.sleep(0.05)
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process of this host runs under `pid`."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -78,6 +79,6 @@ def is_driven(folder: Path) -> bool:
     """Whether a driver seems to run the study in `folder`: it says so, and lives (on another host: it says so)."""
     try:
         owner = json.loads((folder / "driver.json").read_text(encoding="utf-8"))
-        return bool(owner["host"] != socket.gethostname() or _lives(owner["pid"]))
+        return bool(owner["host"] != socket.gethostname() or lives(owner["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -32,17 +32,20 @@ from ray.tune.search import Searcher  # noqa: E402
 from ray.tune.stopper import Stopper  # noqa: E402
 
 from search_spaces.trial_config import Compute  # noqa: E402
+from study.ledger.lock import lives  # noqa: E402
 from study.tuning.driver import Driver  # noqa: E402
 from study.tuning.worker import EndReport, EpochReport, Report, Workplace, train_job  # noqa: E402
 
 OBJECT_STORE_BYTES = 200_000_000
+_PREFIX = "study-ray-"
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
 def local_ray(cpus: int, gpus: int) -> Iterator[None]:
     """A Ray of our own on this machine, on loopback only; its files go with it."""
-    folder = tempfile.mkdtemp(prefix="study-ray-", dir=_short_temp())
+    _remove_stale(Path(_short_temp()))
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_temp())
     umask = os.umask(0o077)
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
@@ -61,6 +64,14 @@ def local_ray(cpus: int, gpus: int) -> Iterator[None]:
         ray.shutdown()
         os.umask(umask)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove the folders of drivers of ours that were killed before they could."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if owner.isdigit() and folder.stat().st_uid == os.getuid() and not lives(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short_temp() -> str:
