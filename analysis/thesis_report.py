@@ -51,18 +51,28 @@ def confrontation(frame: pd.DataFrame) -> list[Section]:
     run = found[found["verdict"] != "not run"]
     if run.empty:
         return []
-    cards = tuple(
-        Card(
-            f"{row['section']}. {row['prediction']}",
-            str(row["verdict"]),
-            tuple((label, _recall_in_words(str(row[name]))) for name, label in _THEORY_LINES.items()),
-        )
-        for row in run.to_dict("records")
-    )
+    same = ["section", "prediction", "setting", "predicted", "rule", "assumption"]
+    cards = tuple(_prediction(part) for _, part in run.groupby(same, sort=False))
     silent = sorted(set(found.loc[found["verdict"] == "not run", "prediction"]) - set(run["prediction"]))
     note = "Intervals are 95% over seeds." + (f" Not run: {'; '.join(silent)}." if silent else "")
     block = Cards("theory-cards", "Predictions and measurements", cards, note)
     return [Section("theory-confronted", "Theory beside measurement", [block])]
+
+
+def _prediction(rows: pd.DataFrame) -> Card:
+    """One card for the rows of `confrontation` that differ in what was measured only."""
+    first = rows.iloc[0]
+    verdicts = rows["verdict"].unique()
+    measured = [
+        row["measured"] if len(verdicts) == 1 else f"{row['measured']} ({row['verdict']})"
+        for row in rows.to_dict("records")
+    ]
+    lines = {**first.to_dict(), "measured": "; ".join(measured)}
+    return Card(
+        f"{first['section']}. {first['prediction']}",
+        str(verdicts[0]) if len(verdicts) == 1 else "mixed",
+        tuple((label, _recall_in_words(str(lines[name]))) for name, label in _THEORY_LINES.items()),
+    )
 
 
 def _recall_in_words(text: str) -> str:
@@ -190,7 +200,8 @@ def _printed(figure: schedules.ThesisFigure, name: str) -> list[Block]:
         title = f"Printed: {style.metric_name(metric)}"
         plot = schedules.draw_printed(points, metric)
         drawn.append(Figure(f"{name}-printed-{slug(metric)}", title, "", plot, points))
-    caption = f"Sato 2021, table {' and '.join(figure.printed)}: one run each, so no interval."
+    tables_words = "table" if len(figure.printed) == 1 else "tables"
+    caption = f"Sato 2021, {tables_words} {' and '.join(figure.printed)}: one run each, so no interval."
     return [Row(tuple(drawn), caption)] if drawn else []
 
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis import load, runs, thesis_report
+from analysis import compare, load, runs, thesis_report
 from analysis.answer import answer
 from analysis.figures import (
     against,
@@ -21,7 +22,7 @@ from analysis.figures import (
     search,
 )
 from analysis.load import Study
-from analysis.page import Figure, Page, Row, render
+from analysis.page import Cards, Figure, Page, Row, render
 from analysis.report import build
 from analysis.runs import Condition
 from benchmarks.made_up import curve, plan_config, search_config, thesis_config, trial_fields, write_plan, write_search
@@ -273,3 +274,18 @@ def test_optuna_plots_fit_the_page_and_few_proposals_have_no_importance(searched
     assert all(figure.layout.width is None for _, figure in slices)
     assert len(rebuilt.trials) < search.FEWEST_IMPORTANCE
     assert search.importance(rebuilt) is None
+
+
+def test_measurements_of_one_prediction_share_a_card_and_keep_their_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = {"section": "8", "prediction": "p", "setting": "s", "predicted": "1", "rule": "r", "assumption": "a"}
+    rows = [
+        {**common, "measured": "constant 1: 2", "verdict": "disagrees"},
+        {**common, "measured": "constant 3: 1", "verdict": "agrees"},
+        {**common, "setting": "other", "measured": "val_recall_at_1: 1", "verdict": "agrees"},
+    ]
+    monkeypatch.setattr(compare, "confrontation", lambda frame: pd.DataFrame(rows))
+    block = thesis_report.confrontation(pd.DataFrame())[0].blocks[0]
+    assert isinstance(block, Cards)
+    assert [card.verdict for card in block.cards] == ["mixed", "agrees"]
+    measured = [dict(card.lines)["Measured"] for card in block.cards]
+    assert measured == ["constant 1: 2 (disagrees); constant 3: 1 (agrees)", "validation Recall@1: 1"]
