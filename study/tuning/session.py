@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from pydantic import JsonValue
 
@@ -110,7 +110,7 @@ def run_session(
             share=options.share,
             sources=_sources(study_config, options.home),
         )
-        with _mirrors(folder, study_config, options) as mirrors, _signals(driver) as received:
+        with _mirrors(folder, study_config, options) as mirrors, _StopSignals(driver) as signals:
 
             def after_event() -> None:
                 for mirror in mirrors:
@@ -126,6 +126,7 @@ def run_session(
             note = "stopped"
             try:
                 with local_ray(options.cpus or os.cpu_count() or 1, options.gpus):
+                    signals.arm()
                     run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
                 note = "stopped" if driver.stopping else "finished"
             finally:
@@ -133,7 +134,7 @@ def run_session(
                     ledger.append(_driver_event("closed", note=note), durable=True)
             complete = [mirror.close(_MIRROR_TIMEOUT_S) for mirror in mirrors]
         error = "" if all(complete) else next((mirror.last_error for mirror in mirrors if mirror.last_error), "slow")
-        return Outcome(ledger.record, received[0] if received else None, error)
+        return Outcome(ledger.record, signals.received[0] if signals.received else None, error)
 
 
 def _sources(study_config: StudyConfig, home: Home) -> list[Source]:
@@ -194,21 +195,30 @@ def _mirrors(folder: Path, study_config: StudyConfig, options: Options) -> Itera
     yield mirrors
 
 
-@contextlib.contextmanager
-def _signals(driver: Driver) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM stop the driver cleanly; more of them change nothing. Yields the signals received."""
-    received: list[int] = []
+class _StopSignals:
+    """While entered, SIGINT and SIGTERM stop the driver cleanly; more of them change nothing. received: in order."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        driver.stopping = True
+    def __init__(self, driver: Driver) -> None:
+        self.received: list[int] = []
+        self._driver = driver
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.arm()
+        return self
+
+    def arm(self) -> None:
+        """Take the signals again: ray.init installs a handler of its own for SIGTERM, which aborts the process."""
+        for number in self._before:
+            signal.signal(number, self._stop)
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+        self._driver.stopping = True
 
 
 def versions() -> dict[str, str]:
