@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -224,6 +225,17 @@ class StudyConfig(Frozen):
         Raises: pydantic.ValidationError if the result is no valid trial; KeyError (with a message) for a path that
         leads through a field the trial does not have.
         """
+        spelled = json.dumps(values, sort_keys=True)
+        if spelled not in self._made:
+            self._made[spelled] = self._make(values)
+        return self._made[spelled]
+
+    @cached_property
+    def _made(self) -> dict[str, TrialConfig]:
+        """Trials made before: a plan of thousands is checked, counted and run from the same ones."""
+        return {}
+
+    def _make(self, values: Values) -> TrialConfig:
         raw: dict[str, Any] = self.trial.model_dump(mode="json", by_alias=True)
         for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
             *parents, last = path.split(".")
