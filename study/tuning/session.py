@@ -95,6 +95,7 @@ def run_session(
     after each of the driver's decisions. trainable: as for run_trials. Raises: StudyLocked; LedgerError; ConfigError
     where the ledger holds another study, or an unfinished one and `resume` is false.
     """
+    sources = _sources(study_config, options.home)
     folder = options.home.folder(study_config.name)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with DriverLock(folder), LedgerWriter(folder) as ledger:
@@ -108,7 +109,7 @@ def run_session(
             environment,
             Shelf(store),
             share=options.share,
-            sources=_sources(study_config, options.home),
+            sources=sources,
         )
         with _mirrors(folder, study_config, options) as mirrors, _StopSignals(driver) as signals:
 
