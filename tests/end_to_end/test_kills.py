@@ -166,7 +166,7 @@ def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path) -> No
 
 
 def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:
-    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+    path, home = write_study(tmp_path, "k", STUDY.replace("max_trials: 8", "max_trials: 90")), tmp_path / "home"
     driver = start(home, "run", path)
     deadline = time.monotonic() + 120
     while epochs_recorded(home) < 1 and time.monotonic() < deadline:
