@@ -254,6 +254,11 @@ def test_seeds_needed_undoes_the_smallest_detectable_difference(seeds):
     assert intervals.seeds_needed(-difference * 0.97, 0.008) > seeds
 
 
+@pytest.mark.parametrize("sd", [0.0, 1e-300, 1e-17, 1e-9])
+def test_differences_equal_up_to_rounding_need_two_seeds(sd: float) -> None:
+    assert intervals.seeds_needed(0.01, sd) == 2
+
+
 def test_seeds_needed_at_the_edges() -> None:
     assert intervals.seeds_needed(1.0, 0.0) == 2
     with pytest.raises(ValueError, match="difference of 0"):
