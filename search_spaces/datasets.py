@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
@@ -76,7 +76,54 @@ class Omniglot(Frozen):
     ] = ("images_background_small1", "images_background_small2")
 
 
-DatasetConfig = Annotated[Glyphs | Digits | Omniglot, Field(discriminator="kind")]
+ImagesCap = Annotated[Count, Field(ge=2)] | None
+"""How many images of each class to use, its first ones; None all."""
+
+
+class MnistLike(Frozen):
+    """MNIST, Fashion-MNIST or KMNIST: 10 classes, 28 x 28 gray padded to 32 x 32, train and test files together.
+
+    complete: refuse a copy that has not all 70,000 images.
+    """
+
+    kind: Literal["mnist", "fashion_mnist", "kmnist"]
+    images_per_class: ImagesCap = None
+    complete: bool = True
+
+
+class Emnist(Frozen):
+    """Handwritten letters and digits (Cohen et al. 2017), as MnistLike, upright.
+
+    part: balanced has 47 classes, letters 26 (upper and lower case together), digits 10, byclass 62, bymerge 47.
+    """
+
+    kind: Literal["emnist"] = "emnist"
+    part: Literal["balanced", "letters", "digits", "byclass", "bymerge"] = "balanced"
+    images_per_class: ImagesCap = None
+    complete: bool = True
+
+
+DatasetConfig = Annotated[Glyphs | Digits | Omniglot | MnistLike | Emnist, Field(discriminator="kind")]
+
+_MNIST_IMAGES = 7000
+_EMNIST_IMAGES = {"balanced": 2800, "letters": 5600, "digits": 28000, "byclass": 13133, "bymerge": 17325}
+
+
+def images_per_class(dataset: DatasetConfig) -> int:
+    """Mean number of images in a class of `dataset`, as far as it is known without looking, to estimate costs."""
+    match dataset:
+        case Glyphs():
+            return 12
+        case Omniglot():
+            return 20
+        case Digits():
+            return dataset.images_per_class
+        case MnistLike():
+            return dataset.images_per_class or _MNIST_IMAGES
+        case Emnist():
+            return dataset.images_per_class or _EMNIST_IMAGES[dataset.part]
+        case _:
+            assert_never(dataset)
 
 
 class Split(Frozen):

@@ -314,16 +314,16 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _kind_of(member: Any) -> str | None:
+def _kinds_of(member: Any) -> tuple[str, ...]:
     field = member.model_fields.get("kind") if isinstance(member, type) and issubclass(member, BaseModel) else None
-    return get_args(field.annotation)[0] if field is not None and get_origin(field.annotation) is Literal else None
+    return get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
 
 
 def _kinds(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     members: list[Any] = [model]
     for part in loc:
         members = _step(members, part)[0]
-    return [kind for member in members if (kind := _kind_of(member))]
+    return [kind for member in members for kind in _kinds_of(member)]
 
 
 def _step(members: list[Any], part: int | str) -> tuple[list[Any], bool]:
@@ -333,7 +333,7 @@ def _step(members: list[Any], part: int | str) -> tuple[list[Any], bool]:
             for name, field in member.model_fields.items():
                 if part in (name, field.alias) and len(members) == 1:
                     return _members(field.annotation), True
-    tagged = [member for member in members if _kind_of(member) == part]
+    tagged = [member for member in members if part in _kinds_of(member)]
     if tagged and len(members) > 1:
         return tagged, False
     for member in members:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from search_spaces.datasets import Digits, Glyphs, Omniglot
+from search_spaces.datasets import images_per_class
 from search_spaces.losses import ScaledLoss
 from search_spaces.samples import sample_points
 from search_spaces.schedules import Ramp
@@ -94,14 +94,7 @@ def _samples(study_config: StudyConfig) -> Iterator[TrialConfig]:
 
 
 def _seconds(trial: TrialConfig, epochs: int) -> float:
-    match trial.dataset:
-        case Glyphs():
-            images = 12
-        case Omniglot():
-            images = 20
-        case Digits():
-            images = trial.dataset.images_per_class
-    return epochs * trial.split.train_classes * images * SECONDS_PER_IMAGE
+    return epochs * trial.split.train_classes * images_per_class(trial.dataset) * SECONDS_PER_IMAGE
 
 
 def _duration(seconds: float) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search_spaces.datasets import DatasetConfig, Digits, Glyphs, Omniglot, Split
+from search_spaces.datasets import DatasetConfig, Digits, Emnist, Glyphs, MnistLike, Omniglot, Split
 from search_spaces.trial_config import TrialConfig
-from study.data import digits, glyphs, omniglot
+from study.data import digits, glyphs, mnist, omniglot
 from study.data.arrays import ClassImages, DataError
 from study.data.splits import split_classes
 
@@ -45,8 +45,8 @@ class TrialData:
 def load_trial_data(trial: TrialConfig, data_dir: Path, cache_dir: Path) -> TrialData:
     """The images that `trial` trains on and measures; test classes only where it measures them.
 
-    Args: data_dir: holds what was downloaded (omniglot/*.zip); cache_dir: for drawn and decoded images, made if it
-    is not there.
+    Args: data_dir: holds what was downloaded (omniglot/*.zip, MNIST/raw); cache_dir: for drawn and decoded images,
+    made if it is not there.
     Raises: DataError.
     """
     return _load(trial.dataset, trial.split, trial.measure.test, data_dir, cache_dir)
@@ -55,7 +55,7 @@ def load_trial_data(trial: TrialConfig, data_dir: Path, cache_dir: Path) -> Tria
 def image_shape(dataset: DatasetConfig) -> tuple[int, int]:
     """Channels and side of the images of `dataset`."""
     match dataset:
-        case Glyphs() | Digits() | Omniglot():
+        case Glyphs() | Digits() | Omniglot() | MnistLike() | Emnist():
             return 1, 32
         case _:
             assert_never(dataset)
@@ -82,6 +82,10 @@ def _load_dataset(dataset: DatasetConfig, data_dir: Path, cache_dir: Path) -> Cl
             return digits.load(dataset)
         case Omniglot():
             return omniglot.load(dataset, data_dir, cache_dir)
+        case MnistLike():
+            return mnist.load(dataset, data_dir)
+        case Emnist():
+            return mnist.load_emnist(dataset, data_dir)
         case _:
             assert_never(dataset)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import re
-import socket
 import stat
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from search_spaces.datasets import Omniglot
 from study.data.arrays import ClassImages, DataError, cached
+from study.data.fetch import fetching
 
 VERSION = 1
 MD5 = {
@@ -33,7 +32,6 @@ FOLDER = "omniglot"
 SIDE = 32
 _DRAWN_SIDE = 105
 _MAX_IMAGE_BYTES = 64 * 1024
-_TIMEOUT_S = 10.0
 _IMAGE_NAME = re.compile(r"(?P<alphabet>[^/\\]+)/(?P<character>character\d\d)/(?P<image>\d{4}_\d\d\.png)")
 
 Character = tuple[str, str]
@@ -95,26 +93,14 @@ def _fetch(path: Path, md5: str) -> None:
     url = f"{URL}/{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as temporary, _timeout(_TIMEOUT_S):
-            with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-                download_url(url, temporary, path.name, md5)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as temporary, fetching():
+            download_url(url, temporary, path.name, md5)
             (Path(temporary) / path.name).replace(path)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{path.name} is missing in {path.parent} and fetching it failed ({error}); get {url} (md5 {md5}) and put "
             "it there"
         ) from error
-
-
-@contextlib.contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
-    """download_url has no timeout of its own: a silent network would hold a trial for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def read_archive(path: Path, name: str) -> dict[Character, dict[str, bytes]]:

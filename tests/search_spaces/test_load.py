@@ -109,8 +109,13 @@ UNKNOWN = [
         "vary.loss.1.lambda: hihg: unknown field; did you mean high?",
     ),
 ]
+DATASETS = "glyphs, digits, omniglot, mnist, fashion_mnist, kmnist, emnist"
 KINDS = [
-    (trial(dataset="{}"), "trial.dataset: has no `kind`; give one of glyphs, digits, omniglot"),
+    (trial(dataset="{}"), f"trial.dataset: has no `kind`; give one of {DATASETS}"),
+    (
+        trial(dataset="{kind: kmnist, images_per_class: 1}"),
+        "trial.dataset.images_per_class: must be greater than or equal to 2, got 1",
+    ),
     (trial(dataset="digits"), 'trial.dataset: must be a mapping of fields, got "digits"; write {kind: digits}'),
     (trial(loss="{scale: 3}"), f"trial.loss: has no `kind`; give one of {LOSSES}"),
     (

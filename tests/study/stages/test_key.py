@@ -221,6 +221,8 @@ WHOLES = [
     *({"optimizer": {"kind": kind, "lr_schedule": LR_SCHEDULE}} for kind in ("adamw", "sgd")),
     {"dataset": {"kind": "digits"}},
     {"dataset": {"kind": "omniglot"}},
+    {"dataset": {"kind": "kmnist", "images_per_class": 9}},
+    {"dataset": {"kind": "emnist", "images_per_class": 9}},
     {"augment": {"kind": "none"}, "batches": {"images_per_class": 4}},
     {"dataset": {"kind": "glyphs", "distortion": {"kind": "none"}}},
 ]
