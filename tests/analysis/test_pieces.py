@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from analysis import load, two_studies
 from analysis.cli import main
@@ -69,3 +70,16 @@ def test_studies_that_share_nothing_say_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["compare", "first", "second", "--home", str(tmp_path)])
     assert result.exit_code == 0
     assert "No configuration was completed by both" in result.output
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_by_a_real_browser(tmp_path: Path) -> None:
+    write_plan(tmp_path / "made-up", plan_config())
+    arguments = ["figures", "made-up", "--home", str(tmp_path), "--images", "png", "--images", "svg"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    png = tmp_path / "figures" / "scale-curve.png"
+    with Image.open(png) as picture:
+        assert picture.size == (900, 520)
+        assert len(set(picture.convert("L").tobytes())) > 20, "something is drawn"
+    assert (tmp_path / "figures" / "scale-curve.svg").read_text(encoding="utf-8").startswith("<svg")
