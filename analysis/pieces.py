@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import plotly.graph_objects as go
+import plotly.io as pio
+
 from analysis import runs, tables
 from analysis.load import Study
 from analysis.page import Page, slug
@@ -31,19 +34,23 @@ def write_figures(page: Page, folder: Path, images: tuple[str, ...]) -> list[Pat
         if figure.frame is not None:
             figure.frame.to_csv(folder / f"{figure.id}.csv", index=False)
         written.append(path)
-    for figure, plot in drawn if images else []:
-        for kind in images:
-            width, height = IMAGE_SIZE
-            try:
-                plot.write_image(folder / f"{figure.id}.{kind}", width=width, height=height)
-            except Exception as error:  # kaleido tells a missing browser by several types of its own
-                if "chrome" in str(error).lower() or "chrome" in type(error).__name__.lower():
-                    raise NoChrome(
-                        "pictures need Chrome or Chromium, and kaleido found none; install one (Debian: apt install "
-                        "chromium), or leave --images out"
-                    ) from error
-                raise
+    if drawn and images:
+        _write_images({folder / f"{figure.id}.{kind}": plot for figure, plot in drawn for kind in images})
     return written
+
+
+def _write_images(plots: dict[Path, go.Figure]) -> None:
+    """One browser draws them all. Raises: NoChrome."""
+    width, height = IMAGE_SIZE
+    try:
+        pio.write_images(fig=list(plots.values()), file=list(plots), width=width, height=height)
+    except Exception as error:  # kaleido tells a missing browser by several types of its own
+        if "chrome" in str(error).lower() or "chrome" in type(error).__name__.lower():
+            raise NoChrome(
+                "pictures need Chrome or Chromium, and kaleido found none; install one (Debian: apt install "
+                "chromium), or leave --images out"
+            ) from error
+        raise
 
 
 def write_tables(studies: list[Study], folder: Path) -> list[Path]:

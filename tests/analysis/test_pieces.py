@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -25,18 +26,12 @@ def test_figures_are_written_alone_and_share_one_plotly(tmp_path: Path) -> None:
     assert json.loads((folder / "scale-curve.json").read_text())["layout"]["xaxis"]["type"] == "log"
 
 
-def test_a_missing_chrome_is_said_in_one_line(tmp_path: Path) -> None:
-    class Chromeless:
-        def write_html(self, path: Path, **_: object) -> None:
-            path.write_text("")
+def test_a_missing_chrome_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chromeless(**_: object) -> None:
+        raise RuntimeError("Kaleido requires Google Chrome to be installed.")
 
-        def write_json(self, path: Path) -> None:
-            path.write_text("")
-
-        def write_image(self, *_: object, **__: object) -> None:
-            raise RuntimeError("Kaleido requires Google Chrome to be installed.")
-
-    figure = Figure("f", "F", "", Chromeless())
+    monkeypatch.setattr("plotly.io.write_images", chromeless)
+    figure = Figure("f", "F", "", go.Figure())
     with pytest.raises(NoChrome, match="install"):
         write_figures(Page("t", "", "", [], [], [Section("s", "S", [figure])]), tmp_path, ("png",))
     assert (tmp_path / "f.html").exists()
