@@ -7,12 +7,14 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from analysis.answer import Answer
 from analysis.classes import over_classes
 from analysis.figures import stage_tree
-from analysis.page import Block, Figure, Section, Table, Text
+from analysis.page import Block, Figure, Link, Section, Table, Text
 from analysis.summary import epochs_cost
+from study.records import LINKS_NAME, MlflowLinks
 
 if TYPE_CHECKING:
     from analysis.load import Study
@@ -97,16 +99,34 @@ def trials(study: Study, prefix: str) -> Section:
             str(row["reason"]),
         ]
 
+    found = _links(study)
+
+    def links(shown: pd.DataFrame) -> list[str]:
+        return [] if found is None else [found.of_trial(number) for number in shown["number"]]
+
     ended_badly = trials[trials["status"].isin(["pruned", "diverged", "failed"])]
     blocks: list[Block] = [f"{len(trials)} trials: {words}."]
     numeric = frozenset({0, 2, 5, 6, 7, 8, 9})
     if len(ended_badly):
-        rows = [cells(row) for row in ended_badly.head(TABLE_ROWS).to_dict("records")]
+        shown = ended_badly.head(TABLE_ROWS)
+        rows = [cells(row) for row in shown.to_dict("records")]
         title = "Trials that did not run to their end"
-        blocks.append(Table(f"{prefix}table-lost", title, header, rows, numeric, folded=len(rows) > 12))
-    rows = [cells(row) for row in trials.head(TABLE_ROWS).to_dict("records")]
-    note = "" if len(trials) <= TABLE_ROWS else f"The first {TABLE_ROWS} of {len(trials)}; figures/trials.csv has all."
-    blocks.append(Table(f"{prefix}table-trials", "All trials", header, rows, numeric, folded=True, note=note))
+        blocks.append(
+            Table(f"{prefix}table-lost", title, header, rows, numeric, folded=len(rows) > 12, links=links(shown))
+        )
+    shown = trials.head(TABLE_ROWS)
+    rows = [cells(row) for row in shown.to_dict("records")]
+    notes = [] if found is None else [f"Numbers lead to MLflow's UI at {found.server} (python -m study ui opens it)."]
+    if len(trials) > TABLE_ROWS:
+        notes.append(f"The first {TABLE_ROWS} of {len(trials)}; figures/trials.csv has all.")
+    blocks.append(
+        Table(
+            *(f"{prefix}table-trials", "All trials", header, rows, numeric),
+            folded=True,
+            note=" ".join(notes),
+            links=links(shown),
+        )
+    )
     return Section(f"{prefix}trials", "Trials", blocks)
 
 
@@ -150,6 +170,7 @@ def _epochs(count: float) -> str:
 
 def again(study: Study, prefix: str) -> Section:
     """Commands, MLflow's runs, the study file, versions and machine."""
+    found = _links(study)
     event = study.record.study
     assert event is not None  # load() refuses a ledger without its first line
     rows = [["started", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.at))]]
@@ -168,10 +189,19 @@ def again(study: Study, prefix: str) -> Section:
         "The study file below is what was run; the same file, seeds and versions on the same machine give the same "
         "numbers. Where studies do not lie in studies/, add --home and their folder, or set STUDY_HOME.",
         Text(f"{prefix}mlflow", "Its runs in MLflow", _mlflow(study)),
+        *([] if found is None or not found.of_study else [Link("The study's run:", found.of_study, found.of_study)]),
         Text(f"{prefix}file", "Study file", event.source),
         Table(f"{prefix}table-versions", "Versions and machine", ["What", "Value"], rows, folded=True),
     ]
     return Section(f"{prefix}again", "Run it again", blocks)
+
+
+def _links(study: Study) -> MlflowLinks | None:
+    """Addresses in MLflow's UI as the last run or sync kept them; None where there are none, or none that are ours."""
+    try:
+        return MlflowLinks.model_validate_json((study.folder / LINKS_NAME).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def _mlflow(study: Study) -> str:

@@ -186,7 +186,7 @@ def _search_sentences(study: Study) -> list[str]:
     told = ", ".join(f"{counts[status]} {status}" for status in counts.index)
     sentences = [f"The search made {len(search)} proposals ({told})."]
     if len(done):
-        top = done.sort_values("value").iloc[-1]
+        top = done.sort_values(["value", "number"], ascending=[False, True]).iloc[0]
         sentences.append(
             f"Its best value is {_percent(top['value'])} (trial {_numbered(top)}): the highest of many noisy values, "
             "so it flatters itself."

@@ -42,7 +42,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. numeric: columns to align right. folded: closed until asked for. note: under the table."""
+    """Rows of text. numeric: columns to align right. folded: closed until asked for. note: under the table.
+
+    links: where each row's first cell leads, '' nowhere; hrefs are ours, never a user's.
+    """
 
     id: str
     title: str
@@ -51,6 +54,11 @@ class Table:
     numeric: frozenset[int] = frozenset()
     folded: bool = False
     note: str = ""
+    links: Sequence[str] = ()
+
+    def link(self, row: int) -> str:
+        """Where the first cell of zero-based `row` leads, '' nowhere."""
+        return self.links[row] if self.links else ""
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,7 @@ def _run(study_config: StudyConfig, source: str, options: Options, *, resume: bo
     from rich.console import Console
 
     from study.console import Watch
+    from study.tracking.links import keep_links
     from study.tracking.mlflow_mirror import log_artifact
     from study.tuning.session import run_session
 
@@ -170,6 +171,8 @@ def _run(study_config: StudyConfig, source: str, options: Options, *, resume: bo
     if outcome.stopped_by is not None:
         click.echo(f"stopped; go on with `{again}`")
         sys.exit(128 + outcome.stopped_by)
+    if not outcome.mirror_error:
+        keep_links(folder, uri)
     report = [sys.executable, "-m", "analysis", "report", name, "--home", str(home.path)]
     if subprocess.run(report, check=False).returncode == 0 and not outcome.mirror_error:
         for path in (folder / "report.html", *sorted((folder / "weights").glob("*"))):
@@ -216,6 +219,7 @@ def status(name: str | None, home: Path) -> None:
 @_clean_errors
 def sync(name: str, home: Path, tracking_uri: str | None) -> None:
     """Build MLflow's view of STUDY from its ledger; a second time changes nothing."""
+    from study.tracking.links import keep_links
     from study.tracking.mlflow_mirror import sync as sync_mlflow
 
     place = Home(home)
@@ -224,6 +228,7 @@ def sync(name: str, home: Path, tracking_uri: str | None) -> None:
     folder = place.existing(name)
     with DriverLock(folder):
         counts = sync_mlflow(folder, uri)
+        keep_links(folder, uri)
     made, gone, metrics = counts.runs_created, counts.runs_removed, counts.metrics_logged
     click.echo(f"{name}: {made} runs made, {gone} removed, {metrics} metrics logged")
 
@@ -293,7 +298,7 @@ def _export_weights(name: str, folder: Path, target: Path) -> None:
 @main.command()
 @_HOME
 @_TRACKING
-@click.option("--port", type=click.IntRange(1, 65535), help="By default a free one.")
+@click.option("--port", type=click.IntRange(1, 65535), help="By default 5000, or a free one where that is in use.")
 @_clean_errors
 def ui(home: Path, tracking_uri: str | None, port: int | None) -> None:
     """Open MLflow's UI on the studies' store, on this machine only."""

@@ -175,3 +175,31 @@ def value_of(metrics_by_epoch: list[dict[str, float]], objective: str) -> tuple[
         return None, None
     last = values[-5:]
     return values[-1], sum(last) / len(last)
+
+
+LINKS_NAME = "mlflow.json"
+
+
+class MlflowLinks(Frozen):
+    """Where a study's runs stand in MLflow, kept beside the ledger for the report's links; a view, not a record.
+
+    server: address of MLflow's UI. experiment: its id. runs: run id by 'study' and 'trial <number>'.
+    """
+
+    server: Annotated[str, Field(pattern=r"^https?://[\w.:\[\]/-]+$")]
+    experiment: Annotated[str, Field(pattern=r"^\w+$")]
+    runs: dict[str, Annotated[str, Field(pattern=r"^\w+$")]]
+
+    def of_trial(self, number: int) -> str:
+        """Address of the run of trial `number`; '' where MLflow has none."""
+        return self._address(f"trial {number}")
+
+    @property
+    def of_study(self) -> str:
+        """Address of the study's own run; '' where MLflow has none."""
+        return self._address("study")
+
+    def _address(self, key: str) -> str:
+        if key not in self.runs:
+            return ""
+        return f"{self.server.rstrip('/')}/#/experiments/{self.experiment}/runs/{self.runs[key]}"

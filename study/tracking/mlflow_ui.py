@@ -26,6 +26,9 @@ from study.tracking.mlflow_store import (
     sqlite_path,
 )
 
+LOCAL_PORT = 5000
+"""MLflow's own; taken where it is free, so that the links of reports lead somewhere."""
+LOCAL_ADDRESS = f"http://127.0.0.1:{LOCAL_PORT}"
 _START_S = 120.0
 _GRACE_S = 5.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -34,7 +37,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def serve(uri: str, host: str = "127.0.0.1", port: int | None = None, announce: Callable[[str], None] = print) -> None:
     """Serve the UI on `uri`'s store until Ctrl-C or SIGTERM; `announce` gets the line with its address once it answers.
 
-    A tracking server (http) has a UI already: its address is announced, nothing started. port: None takes a free one.
+    A tracking server (http) has a UI already: its address is announced, nothing started. port: None takes 5000
+    or, where that is in use, a free one.
     Raises: ConfigError for a host beyond loopback or a port in use; TrackingError if the server does not come up.
     """
     check_uri(uri)
@@ -95,13 +99,13 @@ def _environment() -> dict[str, str]:
 
 
 def _free_port(host: str, port: int | None) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port or 0))
-        except OSError as error:
-            raise ConfigError(f"--port {port}: is in use; leave it out to get a free one") from error
-        return int(probe.getsockname()[1])
+    for wanted in (LOCAL_PORT, 0) if port is None else (port,):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind((host, wanted))
+                return int(probe.getsockname()[1])
+    raise ConfigError(f"--port {port}: is in use; leave it out to get a free one")
 
 
 def _await(process: subprocess.Popen[bytes], url: str, uri: str, log: IO[bytes]) -> None:

@@ -27,7 +27,7 @@ from benchmarks.made_up import (
 )
 from search_spaces.trial_config import TrialConfig
 from study.ledger.write import LedgerWriter
-from study.records import Phase, Status
+from study.records import LINKS_NAME, MlflowLinks, Phase, Status
 
 SCALES = {"loss.scale.value": [1, 5, 20, 60]}
 
@@ -240,3 +240,29 @@ def test_shared_epochs_are_counted_as_saved(tmp_path: Path) -> None:
 def test_durations_are_words() -> None:
     assert [duration(seconds) for seconds in (3, 600, 7200)] == ["3 s", "10 minutes", "2.0 hours"]
     assert slug("Figure 4.5: <x>") == "figure-4-5-x"
+
+
+def test_trial_numbers_lead_to_their_runs_in_mlflow(tmp_path: Path) -> None:
+    folder = write_plan(tmp_path / "s", plan_config())
+    assert "experiments/7" not in render(build([load(folder)])[0])
+    links = MlflowLinks(server="http://127.0.0.1:5000", experiment="7", runs={"study": "abc", "trial 0": "def"})
+    (folder / LINKS_NAME).write_text(links.model_dump_json())
+    text = render(build([load(folder)])[0])
+    assert '<a href="http://127.0.0.1:5000/#/experiments/7/runs/def">0</a>' in text
+    assert '<a href="http://127.0.0.1:5000/#/experiments/7/runs/abc">' in text
+    assert "Numbers lead to MLflow&#39;s UI at http://127.0.0.1:5000" in text
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"server": "javascript:alert(1)", "experiment": "7", "runs": {}}'])
+def test_a_damaged_links_file_is_no_link(tmp_path: Path, text: str) -> None:
+    folder = write_plan(tmp_path / "s", plan_config())
+    (folder / LINKS_NAME).write_text(text)
+    assert "#/experiments" not in render(build([load(folder)])[0])
+
+
+def test_of_equal_values_the_first_proposal_is_the_searchs_best(tmp_path: Path) -> None:
+    study = load(write_search(tmp_path / "s", search_config(), 12))
+    complete = study.trials["status"].eq("complete") & study.trials["phase"].eq("search")
+    study.trials.loc[complete, "value"] = 0.75
+    first = int(study.trials[complete]["number"].min())
+    assert f"Its best value is 75.0% (trial {first}: " in " ".join(answer(study).sentences)
