@@ -10,8 +10,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from analysis.answer import Answer
-from analysis.classes import over_classes
+from analysis.classes import class_hits, differences_over_classes, over_classes
 from analysis.figures import stage_tree
+from analysis.intervals import Interval
 from analysis.page import Block, Figure, Link, Section, Table, Text
 from analysis.summary import epochs_cost
 from study.records import LINKS_NAME, MlflowLinks
@@ -31,8 +32,11 @@ def configurations(study: Study, said: Answer, prefix: str) -> Section:
     header = ["Configuration", "Seeds", f"{objective} Recall@1 (%)", "95% t interval", "Mean of last 5 epochs (%)"]
     with_test = objective == "Validation" and table["test_mean"].notna().any()
     header += ["Test Recall@1 (%)", "95% t interval"] if with_test else []
-    over = over_classes(study, table["configuration"].head(OVER_CLASSES).tolist())
+    hits = class_hits(study, table["configuration"].head(OVER_CLASSES).tolist())
+    over = over_classes(hits)
+    apart = differences_over_classes(hits, str(table["configuration"].iloc[0])) if len(table) else {}
     header += ["Test, 95% over classes"] if over else []
+    header += ["Test minus the first's (points), 95% over classes"] if apart else []
     header += ["Not worse than best", "Lost trials"]
     rows = []
     for row in table.head(TABLE_ROWS).to_dict("records"):
@@ -43,6 +47,8 @@ def configurations(study: Study, said: Answer, prefix: str) -> Section:
             found = over.get(str(row["configuration"]))
             low, high = (None, None) if found is None else (found.low, found.high)
             cells.append("" if low is None or high is None else interval(low, high))
+        if apart:
+            cells.append(_difference(apart.get(str(row["configuration"]))))
         lost = [f"{row[what]}\u00a0{what}" for what in ("unfinished", "diverged", "failed") if row[what]]
         cells += ["yes" if row["configuration"] in said.best else "", ", ".join(lost)]
         rows.append(cells)
@@ -52,6 +58,10 @@ def configurations(study: Study, said: Answer, prefix: str) -> Section:
             " Over classes: a bootstrap over the test classes of the mean over seeds, so how much other classes would "
             "change it with the same networks; the t intervals say how much other seeds would."
         )
+        if apart:
+            note += (
+                " The difference from the first configuration is taken class by class, so what both find hard cancels."
+            )
         if len(table) > OVER_CLASSES:
             note += f" It is given for the first {OVER_CLASSES}."
     if len(table) > TABLE_ROWS:
@@ -63,6 +73,12 @@ def configurations(study: Study, said: Answer, prefix: str) -> Section:
         "Configurations",
         [Table(f"{prefix}table-configurations", title, header, rows, numeric, note=note)],
     )
+
+
+def _difference(found: Interval | None) -> str:
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
 def trials(study: Study, prefix: str) -> Section:
