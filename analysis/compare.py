@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import intervals, runs, theory
+from analysis import best_scales, intervals, runs, theory
 from analysis.intervals import Interval
 from analysis.runs import Condition, Setting
 
@@ -168,34 +168,25 @@ def _constants(part: pd.DataFrame) -> list[Condition]:
 
 
 def _best_scale(setting: Setting, part: pd.DataFrame) -> Iterator[Confronted]:
-    constants = _constants(part)
-    epochs_done = _last_common_epoch(part, constants)
-    if len(constants) < 3 or setting.classes < 3 or setting.loss_kind not in SOFTMAX_LOSSES:
+    if setting.classes < 3 or setting.loss_kind not in SOFTMAX_LOSSES:
         return
     predicted = theory.adacos_fixed(float(setting.classes))
-    for metric in ("val_recall_at_1", RECALL):
-        recall = runs.constants(part, metric, epochs_done)
-        if len(recall) < 3:
-            continue
-        kept = [float(str(scale)) for scale in intervals.not_worse_than_best(recall)]
-        words = f"{metric} after {epochs_done} epochs: not worse than the best {', '.join(f'{s:.3g}' for s in kept)}"
-        estimate = intervals.best_scale(recall)
-        seeds = recall.shape[1]
+    for found in best_scales.of_setting(setting, part):
+        kept, estimate = found.kept, found.estimate
+        words = f"{found.metric} after {found.epochs_done} epochs: not worse than the best "
+        words += ", ".join(f"{scale:.3g}" for scale in kept)
         if estimate is not None:
             ends = " to ".join("open" if end is None else f"{end:.3g}" for end in (estimate.low, estimate.high))
             words += f"; best {estimate.scale:.3g} ({ends})"
-            interval = Interval(estimate.scale, estimate.low, estimate.high, estimate.seeds)
             verdict: Verdict = "agrees" if estimate.holds(predicted) else "disagrees"
         else:
-            scales = [float(str(scale)) for scale in recall.index]
-            below = [scale for scale in scales if scale < min(kept)]
-            above = [scale for scale in scales if scale > max(kept)]
+            below = [scale for scale in found.scales if scale < min(kept)]
+            above = [scale for scale in found.scales if scale > max(kept)]
             inside = (not below or max(below) < predicted) and (not above or predicted < min(above))
-            best = float(scales[int(np.argmax(recall.mean(axis=1).to_numpy()))])
-            interval = Interval(best, min(kept), max(kept), seeds)
             # all scales still standing say nothing
-            verdict = "disagrees" if not inside else "undecided" if len(kept) == len(scales) else "agrees"
-        yield _row(BEST_SCALE, setting, f"{predicted:.3g}", words, interval, verdict)
+            undecided = len(kept) == len(found.scales)
+            verdict = "disagrees" if not inside else "undecided" if undecided else "agrees"
+        yield _row(BEST_SCALE, setting, f"{predicted:.3g}", words, found.interval, verdict)
 
 
 def _dynamic(setting: Setting, part: pd.DataFrame) -> Iterator[Confronted]:

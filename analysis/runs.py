@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, assert_never
 
+import numpy as np
 import pandas as pd
 
 from analysis.load import Study
@@ -197,7 +198,8 @@ def _differences_in_words(rows: list[dict[str, Any]], rests: list[dict[str, Any]
 def curves(studies: Iterable[Study]) -> pd.DataFrame:
     """One row per trial and epoch: the columns of `of_studies`, then those of Study.epochs.
 
-    Where two studies trained the same condition, seed and epoch, the study named first counts.
+    Where two trained the same condition, seed and epoch, the study named first counts, and within it the shorter trial:
+    so each length that was planned keeps an epoch of its own.
     """
     studies = list(studies)
     runs = of_studies(studies)
@@ -209,7 +211,10 @@ def curves(studies: Iterable[Study]) -> pd.DataFrame:
     )
     epochs = pd.concat([study.epochs.assign(study=study.name) for study in studies], ignore_index=True)
     frame = runs.merge(epochs, on=["study", "number"], validate="one_to_many")
-    return frame.drop_duplicates([*Setting._fields, *Condition._fields, "seed", "epochs_done"], ignore_index=True)
+    places = {study.name: place for place, study in enumerate(studies)}
+    frame = frame.iloc[np.lexsort((frame["epochs_planned"], frame["study"].map(places)))]
+    same = [*Setting._fields, *Condition._fields, "seed", "epochs_done"]
+    return frame.drop_duplicates(same).sort_index(ignore_index=True)
 
 
 def settings(frame: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:

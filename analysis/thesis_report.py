@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis import claims, compare, differences, reanalysis, runs, tables
-from analysis.figures import embeddings, proxy_cosines, schedules, style, thesis_curve
+from analysis.figures import best_scales, embeddings, proxy_cosines, schedules, style, thesis_curve
 from analysis.page import Block, Card, Cards, Figure, Row, Section, Table, slug
 from analysis.runs import Setting
 
@@ -55,8 +55,19 @@ def confrontation(frame: pd.DataFrame) -> list[Section]:
     cards = tuple(_prediction(part) for _, part in run.groupby(same, sort=False))
     silent = sorted(set(found.loc[found["verdict"] == "not run", "prediction"]) - set(run["prediction"]))
     note = "Intervals are 95% over seeds." + (f" Not run: {'; '.join(silent)}." if silent else "")
-    block = Cards("theory-cards", "Predictions and measurements", cards, note)
-    return [Section("theory-confronted", "Theory beside measurement", [block])]
+    blocks: list[Block] = [*_best_scale_figures(frame)]
+    blocks.append(Cards("theory-cards", "Predictions and measurements", cards, note))
+    return [Section("theory-confronted", "Theory beside measurement", blocks)]
+
+
+def _best_scale_figures(frame: pd.DataFrame) -> Iterator[Figure]:
+    axes: dict[best_scales.Axis, str] = {"classes": "training classes", "dim": "embedding dimension"}
+    for axis, words in axes.items():
+        found = best_scales.points(frame, axis)
+        if len(found):
+            drawn = best_scales.draw(found, axis)
+            title = f"The best scale against the {words}"
+            yield Figure(f"best-scale-{axis}", title, best_scales.caption(found, axis), drawn, found)
 
 
 def _prediction(rows: pd.DataFrame) -> Card:

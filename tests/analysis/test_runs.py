@@ -151,3 +151,11 @@ def test_tables_verdicts_and_differences_read_a_ledger(tmp_path: Path) -> None:
     assert {"constant 20 continued", "constant 5 after the first phase"} <= set(compared["against"])
     confronted = compare.confrontation(frame)
     assert "not run" not in set(confronted.loc[confronted["section"].isin(("2", "3")), "verdict"])
+
+
+@pytest.mark.parametrize("order", [(3, 6), (6, 3)])
+def test_of_two_lengths_of_one_condition_each_keeps_its_last_epoch(tmp_path: Path, order: tuple[int, int]) -> None:
+    cases = [{"name": f"{epochs} epochs", "epochs": epochs} for epochs in order]
+    frame = runs.curves([analysis.load(write_plan(tmp_path / "s", plan_config(vary={}, cases=cases, seeds=[0])))])
+    planned = frame[frame["epochs_done"] > 0].set_index("epochs_done")["epochs_planned"]
+    assert planned.to_dict() == {1: 3, 2: 3, 3: 3, 4: 6, 5: 6, 6: 6}
