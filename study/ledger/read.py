@@ -118,13 +118,17 @@ def read_events(path: Path) -> Iterator[Event]:
 
 @dataclass
 class TrialRecord:
-    """What the ledger says of one trial. epochs: by epochs_done; where an epoch was recorded twice the later counts."""
+    """What the ledger says of one trial. epochs: by epochs_done; where an epoch was recorded twice the later counts.
+
+    called: its turn at a rung came, and it has not started since.
+    """
 
     trial: TrialEvent
     starts: list[StartEvent] = field(default_factory=list)
     epochs: dict[int, EpochEvent] = field(default_factory=dict)
     rungs: list[RungEvent] = field(default_factory=list)
     end: EndEvent | None = None
+    called: bool = False
 
     @property
     def number(self) -> int:
@@ -191,10 +195,12 @@ class StudyRecord:
                 self.trials[event.number] = TrialRecord(event)
             case StartEvent():
                 self.trials[event.number].starts.append(event)
+                self.trials[event.number].called = False
             case EpochEvent():
                 self.trials[event.number].epochs[event.result.epochs_done] = event
             case RungEvent():
                 self.trials[event.number].rungs.append(event)
+                self.trials[event.number].called = event.decision == "resume"
             case EndEvent():
                 self.trials[event.number].end = event
 
