@@ -118,17 +118,13 @@ def read_events(path: Path) -> Iterator[Event]:
 
 @dataclass
 class TrialRecord:
-    """What the ledger says of one trial. epochs: by epochs_done; where an epoch was recorded twice the later counts.
-
-    called: its turn at a rung came, and it has not started since.
-    """
+    """What the ledger says of one trial. epochs: by epochs_done; where an epoch was recorded twice the later counts."""
 
     trial: TrialEvent
     starts: list[StartEvent] = field(default_factory=list)
     epochs: dict[int, EpochEvent] = field(default_factory=dict)
     rungs: list[RungEvent] = field(default_factory=list)
     end: EndEvent | None = None
-    called: bool = False
 
     @property
     def number(self) -> int:
@@ -173,6 +169,8 @@ class StudyRecord:
     drivers: list[DriverEvent] = field(default_factory=list)
     seconds_driven: float = 0.0
     last_at: float = 0.0
+    latest_at: float = 0.0
+    deciding: bool = False
 
     @property
     def config(self) -> StudyConfig:
@@ -180,10 +178,17 @@ class StudyRecord:
         return StudyConfig.model_validate_json(_JSON.dump_json(self.config_json))
 
     def apply(self, event: Event) -> None:
-        """Add one event. seconds_driven: wall-clock seconds between events of one driver, summed over drivers."""
+        """Add one event. seconds_driven: wall-clock seconds between events of one driver, summed over drivers.
+
+        last_at: of the last event; latest_at: of all, which differs where the clock was set back. deciding: the last
+        thing that befell a trial was that its turn at a rung came.
+        """
         if not (isinstance(event, StudyEvent) or (isinstance(event, DriverEvent) and event.what != "closed")):
             self.seconds_driven += max(0.0, event.at - self.last_at)
         self.last_at = event.at
+        self.latest_at = max(self.latest_at, event.at)
+        if not isinstance(event, DriverEvent):
+            self.deciding = isinstance(event, RungEvent) and event.decision == "resume"
         match event:
             case StudyEvent():
                 self.study, self.config_json = event, dict(event.config)
@@ -195,12 +200,10 @@ class StudyRecord:
                 self.trials[event.number] = TrialRecord(event)
             case StartEvent():
                 self.trials[event.number].starts.append(event)
-                self.trials[event.number].called = False
             case EpochEvent():
                 self.trials[event.number].epochs[event.result.epochs_done] = event
             case RungEvent():
                 self.trials[event.number].rungs.append(event)
-                self.trials[event.number].called = event.decision == "resume"
             case EndEvent():
                 self.trials[event.number].end = event
 

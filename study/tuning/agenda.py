@@ -12,6 +12,7 @@ from search_spaces.study_config import Search, StudyConfig, Values, label_of
 from search_spaces.trial_config import TrialConfig
 from study.ledger.read import StudyRecord, TrialRecord
 from study.records import Phase, Status, TrialEvent
+from study.tuning.halving import stopped_words
 from study.tuning.proposals import Proposer
 from study.tuning.space import CASE, SEED, Params, point_params
 
@@ -66,9 +67,14 @@ def proposal_entry(config: StudyConfig, number: int, params: Params, values: Val
     return Entry(Phase.SEARCH, name, values, params, config.search.seed, trial, problem=problem)
 
 
-def proposal_problem(config: StudyConfig, trial: TrialEvent) -> str:
-    """Why a proposal on record is no valid trial; empty where it is one."""
-    return _problem(config, trial.values) if trial.phase is Phase.SEARCH else ""
+def half_end(config: StudyConfig, trial: TrialRecord) -> tuple[Status, str] | None:
+    """How a trial without an end has to end, and why, if a dying driver wrote only what led to it."""
+    if trial.rungs and trial.rungs[-1].decision == "stop":
+        return Status.PRUNED, stopped_words(trial.rungs[-1])
+    if trial.starts or trial.trial.phase is not Phase.SEARCH:
+        return None
+    problem = _problem(config, trial.trial.values)
+    return (Status.FAILED, problem) if problem else None
 
 
 def _problem(config: StudyConfig, values: Values) -> str:

@@ -29,10 +29,11 @@ from study.records import (
 from study.stages.frontier import Frontier, Start
 from study.stages.key import Environment, prefix_keys, steady_epochs
 from study.stages.shelf import Shelf
-from study.tuning.agenda import Agenda, Entry, confirm_entries, plan_entries, proposal_problem
-from study.tuning.halving import Halving
+from study.tuning.agenda import Agenda, Entry, confirm_entries, half_end, plan_entries
+from study.tuning.halving import Halving, stopped_words
 from study.tuning.inherited import Inherited, Source
 from study.tuning.job import Arrays, Job
+from study.tuning.rungs import Verdict
 
 MAX_ATTEMPTS = 3
 """Crashes of a trial under one driver that count as its failure."""
@@ -116,7 +117,8 @@ class Driver:
             # Inherited whole: its metrics are recorded, only its arrays were measured now.
             result = trial.epochs[result.epochs_done].result
         file = self._ledger.save_arrays(f"{number:05d}-{result.epochs_done:04d}", arrays) if arrays else None
-        self._append(EpochEvent(at=self._at(), number=number, result=result, arrays=file))
+        # Durable where the state stands: it makes an earlier one superfluous, which must not go before this is certain.
+        self._append(EpochEvent(at=self._at(), number=number, result=result, arrays=file), durable=stands)
         epochs = result.epochs_done
         if epochs == 0:
             return not self.stopping
@@ -164,7 +166,7 @@ class Driver:
 
     def _take_up(self) -> None:
         """Go on from what the ledger says: results that stand, rungs, trials that wait, what was written half."""
-        stored = self._shelf.stored()
+        stored, deciding = self._shelf.stored(), self.record.deciding
         rungs: list[tuple[float, int, RungEvent]] = []
         trials = [trial for _, trial in sorted(self.record.trials.items())]
         for trial in trials:
@@ -181,12 +183,18 @@ class Driver:
                 self._shelf.forget(key)
             else:
                 self._frontier.stands(key, trained_by)
-        for trial in trials:
-            if trial.end is None:
+        waiting = [trial for trial in trials if trial.end is None]
+        half_ended = {trial.number: end for trial in waiting if (end := half_end(self.config, trial))}
+        for trial in waiting:
+            if trial.number not in half_ended:
                 self._take_back(trial)
         for key in self._shelf.sweep():
             self._frontier.lost(key)
-        self._complete_half()
+        self._add(self._agenda.rest_of_round())
+        if self._agenda.strict and deciding:
+            self._decide()  # nobody has started since: the same decision again, and what of it was not written
+        for number, (status, reason) in half_ended.items():
+            self._end(number, status, reason)
 
     def _take_back(self, trial: TrialRecord) -> None:
         """Let a trial that did not end wait as it waited: at a rung, or for a start."""
@@ -195,27 +203,16 @@ class Driver:
             rung = trial.rungs[-1]
             key = self._keys[number][rung.epochs_done]
             verdict = self._halving.judge(number, key, rung.epochs_done, rung.value)
-            if verdict is None or verdict.decision != "continue":
+            if verdict is None or verdict.decision == "pause":
                 self._halving.wait(number, key)
                 self._shelf.hold(number, rung.epochs_done)
                 return
             # Its twin's turn was written, its own was not.
-            self._append(rung.replace(at=self._at(), decision="resume"), durable=True)
+            self._append(self._turn(number, verdict), durable=True)
+            if verdict.decision == "stop":
+                self._end(number, Status.PRUNED, stopped_words(trial.rungs[-1]))
+                return
         self._wait(number)
-
-    def _complete_half(self) -> None:
-        """Write the rest of a round, of a decision or of an end that a dying driver wrote half."""
-        waiting = [trial for trial in self.record.trials.values() if trial.end is None]
-        if self._agenda.strict:
-            self._add(self._agenda.rest_of_round())
-            if waiting and all(trial.called or trial.status is Status.PAUSED for trial in waiting):
-                self._decide()
-        for trial in waiting:
-            problem = "" if trial.starts else proposal_problem(self.config, trial.trial)
-            if problem:
-                self._end(trial.number, Status.FAILED, problem)
-            elif trial.rungs and trial.rungs[-1].decision == "stop":
-                self._prune(trial.number, trial.rungs[-1])
 
     def _know(self, number: int, config: TrialConfig, seed: int) -> None:
         self._configs[number] = config
@@ -230,8 +227,8 @@ class Driver:
 
     def _add(self, entries: Iterable[Entry]) -> bool:
         """Make trials exist: recorded and durable in one write, then waiting; whether there were any."""
-        entries, first = list(entries), len(self.record.trials)
-        events = [entry.event(number, self._at()) for number, entry in enumerate(entries, start=first)]
+        entries, first, at = list(entries), len(self.record.trials), self._at()
+        events = [entry.event(number, at) for number, entry in enumerate(entries, start=first)]
         if events:
             self._append(*events, durable=True)
         for event, entry in zip(events, entries, strict=True):
@@ -320,7 +317,7 @@ class Driver:
             case "continue":
                 return True
             case "stop":
-                self._prune(number, rung)
+                self._end(number, Status.PRUNED, stopped_words(rung))
             case "pause":
                 self._let_go(number)
                 self._shelf.hold(number, epochs)
@@ -332,25 +329,22 @@ class Driver:
 
         last: nothing more will come.
         """
-        events = []
-        for number, verdict in self._halving.turns(last=last):
-            rung = self.record.trials[number].rungs[-1]
-            cutoff = verdict.cutoff if self._agenda.strict else rung.cutoff
-            decision = "stop" if verdict.decision == "stop" else "resume"
-            events.append(rung.replace(at=self._at(), cutoff=cutoff, decision=decision))
+        events = [self._turn(number, verdict) for number, verdict in self._halving.turns(last=last)]
         if events:
             self._append(*events, durable=True)
         for event in events:
             if event.decision == "stop":
-                self._prune(event.number, event)
+                self._end(event.number, Status.PRUNED, stopped_words(event))
             else:
                 self._wait(event.number)
         return bool(events)
 
-    def _prune(self, number: int, rung: RungEvent) -> None:
-        assert rung.cutoff is not None
-        reason = f"ASHA stopped it at epoch {rung.epochs_done}: {rung.value:.4f} is below {rung.cutoff:.4f}"
-        self._end(number, Status.PRUNED, reason)
+    def _turn(self, number: int, verdict: Verdict) -> RungEvent:
+        """The line that says that a trial waits at a rung no longer."""
+        rung = self.record.trials[number].rungs[-1]
+        cutoff = verdict.cutoff if self._agenda.strict else rung.cutoff
+        decision = "stop" if verdict.decision == "stop" else "resume"
+        return rung.replace(at=self._at(), cutoff=cutoff, decision=decision)
 
     def _propose(self) -> bool:
         return self._add(self._agenda.proposals(self._frontier.waiting))
@@ -366,6 +360,10 @@ class Driver:
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         trial = self.record.trials[number]
+        if status is Status.COMPLETE and trial.trial.phase is Phase.CONFIRM and not trial.trial.baseline:
+            self._shelf.keep_weights(
+                number
+            )  # before the end is on record: a resume asks no ended trial for its weights
         value, value_last_5 = value_of([result.metrics for result in trial.results], self._configs[number].objective)
         self._append(
             EndEvent(
@@ -379,8 +377,6 @@ class Driver:
             ),
             durable=True,
         )
-        if status is Status.COMPLETE and trial.trial.phase is Phase.CONFIRM and not trial.trial.baseline:
-            self._shelf.keep_weights(number)
         if number in self._running:
             self._let_go(number)
         self._frontier.drop(number)
@@ -393,8 +389,8 @@ class Driver:
         self._frontier.release(number)
 
     def _at(self) -> float:
-        """The time, later than the ledger's last line even where the clock was set back: replay goes by it."""
-        return max(self._now(), math.nextafter(self.record.last_at, math.inf))
+        """The time, later than all of the ledger's even where the clock was set back: replay goes by it."""
+        return max(self._now(), math.nextafter(self.record.latest_at, math.inf))
 
     def _append(self, *events: Event, durable: bool = False) -> None:
         self._ledger.append(*events, durable=durable)

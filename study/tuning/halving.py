@@ -63,3 +63,9 @@ class Halving:
         numbers = list(self.waiting)
         self._waiting.clear()
         return numbers
+
+
+def stopped_words(rung: RungEvent) -> str:
+    """Why a trial that was stopped at a rung ended."""
+    assert rung.cutoff is not None
+    return f"ASHA stopped it at epoch {rung.epochs_done}: {rung.value:.4f} is below {rung.cutoff:.4f}"
