@@ -125,13 +125,26 @@ class Agenda:
         self._now = now
         self._proposer = Proposer(config, record)
         self._search = search = config.search
+        proposals = [trial for trial in record.trials.values() if trial.trial.phase is Phase.SEARCH]
+        self._made = len(proposals)
+        self._open = {trial.number for trial in proposals}
+        self._failed = 0
+        for trial in proposals:
+            self._count(trial)
         self.strict = search is not None and search.determinism == "strict"
         hours = None if search is None else search.max_hours
         self._deadline = None if hours is None else now() + hours * 3600 - record.seconds_driven
 
     def hear(self, trial: TrialRecord) -> None:
         """The ledger says more of `trial`."""
+        self._count(trial)
         self._proposer.update(trial)
+
+    def _count(self, trial: TrialRecord) -> None:
+        # Kept as counts: going through all proposals at each one is quadratic, minutes at 5,000.
+        if trial.end is not None and trial.number in self._open:
+            self._open.discard(trial.number)
+            self._failed += trial.status in (Status.FAILED, Status.DIVERGED)
 
     def proposals(self, waiting: int) -> list[Entry]:
         """The next proposals to make while `waiting` trials wait: one, or a strict search's whole round, or none."""
@@ -146,29 +159,25 @@ class Agenda:
         """The proposals that a strict search's last round lacks, because its driver died while it wrote them."""
         if self._search is None or self._search.round_size is None or not self.strict:
             return []
-        return self._ask(-len(_proposals(self._record)) % self._search.round_size)
+        return self._ask(-self._made % self._search.round_size)
 
     def _ask(self, count: int) -> list[Entry]:
         entries: list[Entry] = []
         while len(entries) < count and not self._proposer.exhausted:
             number = len(self._record.trials) + len(entries)
             entries.append(proposal_entry(self._config, number, *self._proposer.propose(number)))
+            self._open.add(number)
+        self._made += len(entries)
         return entries
 
     def _may_propose(self, search: Search) -> bool:
         if self._deadline is not None and self._now() >= self._deadline:
             return False
-        proposals = _proposals(self._record)
-        failed = sum(trial.status in (Status.FAILED, Status.DIVERGED) for trial in proposals)
-        if len(proposals) >= search.max_trials or failed > search.max_failures:
+        if self._made >= search.max_trials or self._failed > search.max_failures:
             return False
-        if search.round_size is None or len(proposals) % search.round_size:
+        if search.round_size is None or self._made % search.round_size:
             return True
-        return all(trial.status.ended or trial.status is Status.PAUSED for trial in proposals)
-
-
-def _proposals(record: StudyRecord) -> list[TrialRecord]:
-    return [trial for trial in record.trials.values() if trial.trial.phase is Phase.SEARCH]
+        return all(self._record.trials[number].status is Status.PAUSED for number in self._open)
 
 
 def _known(record: StudyRecord) -> set[tuple[str, int]]:

@@ -383,6 +383,7 @@ class Driver:
         for key in self._shelf.ended(number):
             self._frontier.lost(key)
         self._agenda.hear(trial)
+        del self._configs[number], self._keys[number]  # thousands of trials later their room is missed
 
     def _let_go(self, number: int) -> None:
         self._running.discard(number)
