@@ -141,7 +141,7 @@ class Agenda:
         self._proposer.update(trial)
 
     def _count(self, trial: TrialRecord) -> None:
-        # Kept as counts: going through all proposals at each one is quadratic, minutes at 5,000.
+        # Kept as counts: going through all proposals at each one is quadratic.
         if trial.end is not None and trial.number in self._open:
             self._open.discard(trial.number)
             self._failed += trial.status in (Status.FAILED, Status.DIVERGED)
