@@ -156,6 +156,8 @@ class Search(Frozen):
     start_from: points to try first, each a mapping of the `vary` paths. max_trials, max_hours: the budget; trials that
     run when the hours are spent finish. round_size: proposals made together before any of their results is heard
     (None: each as a slot frees). max_failures: proposals that may fail (crash or diverge) before the search gives up.
+    determinism: 'strict' makes proposals, stopping epochs and results independent of how many trials run at once and of
+    who is first: proposals come in whole rounds, and a rung decides when all that can reach it have, or have ended.
     """
 
     objective: Literal["val_recall_at_1"] = "val_recall_at_1"
@@ -167,6 +169,7 @@ class Search(Frozen):
     max_hours: Positive | None = None
     round_size: Count | None = None
     max_failures: Index = 10
+    determinism: Literal["free", "strict"] = "free"
 
 
 class Confirm(Frozen):
@@ -340,6 +343,8 @@ def _problems(study: StudyConfig) -> list[str]:
                 problems.append(f"{where}: {path} is not varied{suggestion(path, study.vary)}")
             elif not study.vary[path].allows(value):
                 problems.append(f"{where}: {path}: {json.dumps(value)} is not in its range in vary; change one")
+    if study.search.determinism == "strict":
+        problems += _strict_problems(study.search)
     scheduler = study.search.scheduler
     if isinstance(scheduler, Asha) and scheduler.grace_epochs >= study.trial.epochs:
         problems.append(
@@ -354,6 +359,23 @@ def _problems(study: StudyConfig) -> list[str]:
             problems.append(f"confirm.seeds: {study.search.seed} is search.seed; winners need seeds that chose nothing")
         if not study.trial.split.test_classes:
             problems.append("confirm: split.test_classes is 0, so winners cannot be measured on new classes; raise it")
+    return problems
+
+
+def _strict_problems(search: Search) -> list[str]:
+    problems = []
+    if search.round_size is None:
+        problems.append("search.round_size: missing, but strict determinism proposes in rounds; add it")
+    elif search.max_trials % search.round_size:
+        problems.append(
+            f"search.max_trials: {search.max_trials} is no multiple of round_size={search.round_size}, but strict "
+            "determinism proposes whole rounds; change one"
+        )
+    if search.max_hours is not None:
+        problems.append(
+            "search.max_hours: when hours are spent depends on the machine's load, so the search would not be strictly "
+            "deterministic; drop it or set determinism: free"
+        )
     return problems
 
 

@@ -15,6 +15,9 @@ from search_spaces.models import ModelConfig, SmallCnn
 from search_spaces.optimizers import Adam, OptimizerConfig, lr_factor
 from search_spaces.schedules import LinearScale, QuadraticScale, StepsScale, SwitchScale, scale_at
 
+MAX_EPOCHS = 100_000
+"""Epochs of one trial; more are a slip of the pen, and a plan walks through each."""
+
 
 class Compute(Frozen):
     """What a trial runs on. threads and device change the last bits of a result, so they belong to the configuration.
@@ -69,7 +72,7 @@ class TrialConfig(Frozen):
     optimizer: OptimizerConfig = Adam()
     batches: Batches = Batches()
     augment: AugmentConfig = Distort()
-    epochs: Count
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
     compute: Compute = Compute()
     measure: Measure = Measure()
 

@@ -141,6 +141,9 @@ def resume(name: str, file: Path | None, options: Options) -> None:
     assert record.study is not None
     if file is None:
         study_config, source = parse_study(record.config_json, name, name), record.study.source
+        if study_config.name != name:
+            place = options.home.folder(name)
+            raise ConfigError(f"{place}: holds the study {study_config.name}; give the folder that name again")
     else:
         study_config, source = load_study(file), file.read_text(encoding="utf-8")
         if study_config.name != name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ from study.records import (
 LEDGER_NAME = "ledger.jsonl"
 _EVENT: TypeAdapter[Event] = TypeAdapter(LedgerEvent)
 _SUM_WIDTH = 8
+_TORN = re.compile(rb"(?:[0-9a-f]{8} \{[^\n]*|[0-9a-f]{8} |[0-9a-f]{0,8})[\0\n]*", re.DOTALL)
+"""What a dying writer leaves of a line; anything else at the end is no torn tail, and is not cut off."""
 
 
 class LedgerError(Exception):
@@ -62,7 +65,8 @@ def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
     """The valid lines of a ledger, in order; those behind `after`, a line read earlier, if it is given.
 
     A torn tail (a last line without its end, or zeros that a power cut left) is left out.
-    Raises: LedgerError for a complete line whose checksum is wrong, an unknown schema version, a missing file.
+    Raises: LedgerError for a complete line whose checksum is wrong, a tail that never was one of a ledger, an unknown
+    schema version, a missing file.
     """
     checksum, offset, before = (after.checksum, after.end, after.number) if after else (0, 0, 0)
     try:
@@ -73,6 +77,11 @@ def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
         stream.seek(offset)
         for number, line in enumerate(stream, start=before + 1):
             if not line.endswith(b"\n") or (not line.strip(b"\0\n") and _only_zeros(stream)):
+                if not _TORN.fullmatch(line):
+                    raise LedgerError(
+                        f"{path}:{number}: damaged (no line of a ledger begins so); restore the file from a copy, or "
+                        f"cut it before this line to lose what follows"
+                    )
                 return
             offset += len(line)
             text = line[_SUM_WIDTH + 1 : -1]
@@ -169,6 +178,8 @@ class StudyRecord:
     drivers: list[DriverEvent] = field(default_factory=list)
     seconds_driven: float = 0.0
     last_at: float = 0.0
+    latest_at: float = 0.0
+    deciding: bool = False
 
     @property
     def config(self) -> StudyConfig:
@@ -176,10 +187,17 @@ class StudyRecord:
         return StudyConfig.model_validate_json(_JSON.dump_json(self.config_json))
 
     def apply(self, event: Event) -> None:
-        """Add one event. seconds_driven: wall-clock seconds between events of one driver, summed over drivers."""
+        """Add one event. seconds_driven: wall-clock seconds between events of one driver, summed over drivers.
+
+        last_at: of the last event; latest_at: of all, which differs where the clock was set back. deciding: the last
+        thing that befell a trial was that its turn at a rung came.
+        """
         if not (isinstance(event, StudyEvent) or (isinstance(event, DriverEvent) and event.what != "closed")):
             self.seconds_driven += max(0.0, event.at - self.last_at)
         self.last_at = event.at
+        self.latest_at = max(self.latest_at, event.at)
+        if not isinstance(event, DriverEvent):
+            self.deciding = isinstance(event, RungEvent) and event.decision == "resume"
         match event:
             case StudyEvent():
                 self.study, self.config_json = event, dict(event.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -28,12 +29,15 @@ class LedgerWriter:
         self.path = folder / LEDGER_NAME
         self.record = StudyRecord()
         self._checksum = self._end = 0
+        self._ragged = False
         if self.path.exists():
             for line in read_lines(self.path):
                 self.record.apply(line.event)
                 self._checksum, self._end = line.checksum, line.end
         try:
             make_private(folder)
+            for part in (folder / "arrays").glob(".*.part"):  # of a driver that was killed
+                part.unlink(missing_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             self._cut_back()
             os.fsync(self._file)
@@ -48,13 +52,17 @@ class LedgerWriter:
             line, checksum = encode(event, checksum)
             data += line
         try:
+            if self._ragged:  # a line behind half a line would be damage, not a torn tail
+                self._cut_back()
             written = os.write(self._file, data)
             if written != len(data):
                 raise OSError(28, "No space left on device")
             if durable:
                 os.fsync(self._file)
         except OSError as error:
-            self._cut_back()
+            self._ragged = True
+            with contextlib.suppress(OSError):
+                self._cut_back()
             raise self._unwritable(error) from error
         self._checksum = checksum
         self._end += len(data)
@@ -90,6 +98,7 @@ class LedgerWriter:
         """Let the file end with its last whole line."""
         os.ftruncate(self._file, self._end)
         os.lseek(self._file, self._end, os.SEEK_SET)
+        self._ragged = False
 
     def _unwritable(self, error: OSError) -> LedgerError:
         return LedgerError(f"{self.path}: cannot be written ({error.strerror}); make room, then resume the study")

@@ -48,6 +48,12 @@ def epoch_values(trial: TrialConfig) -> Iterable[bytes]:
         yield f"{'none' if scale is None else scale.hex()} {factor.hex()} {warming}\n".encode()
 
 
+def steady_epochs(trial: TrialConfig) -> int:
+    """epochs_done up to which every schedule stays as it begins."""
+    values = list(epoch_values(trial))
+    return next((epochs for epochs, value in enumerate(values) if value != values[0]), len(values))
+
+
 def _fixed_part(trial: TrialConfig) -> object:
     """The configuration without what the per-epoch values stand for."""
     raw = trial.model_dump(mode="json", by_alias=True)

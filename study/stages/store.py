@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from study.ledger.read import LedgerError
 from study.ledger.write import make_private, write_atomic
 
 STORE_FORMAT = 1
@@ -35,8 +36,13 @@ class StageStore:
         return {path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}")}
 
     def free(self, key: str) -> None:
-        """Delete a state; one that is gone already is no matter."""
-        self._path(key).unlink(missing_ok=True)
+        """Delete a state; one that is gone already is no matter. Raises: LedgerError where the disk refuses."""
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise LedgerError(
+                f"{self._path(key)}: cannot be deleted ({error.strerror}); mend the disk, then resume"
+            ) from error
 
     def tidy(self) -> None:
         """Delete what writers that died left half written; for a driver that has no worker yet."""
@@ -44,11 +50,14 @@ class StageStore:
             part.unlink(missing_ok=True)
 
     def keep_weights(self, key: str, number: int) -> None:
-        """Keep a state as weights/<number>.stage beside this folder, for good. Raises: OSError."""
+        """Keep a state as weights/<number>.stage beside this folder, for good. Raises: LedgerError (a full disk)."""
         target = self.weights_path(number)
-        make_private(target.parent)
-        target.unlink(missing_ok=True)
-        target.hardlink_to(self._path(key))
+        try:
+            make_private(target.parent)
+            target.unlink(missing_ok=True)
+            target.hardlink_to(self._path(key))
+        except OSError as error:
+            raise LedgerError(f"{target}: cannot be kept ({error.strerror}); make room, then resume") from error
 
     def weights_path(self, number: int) -> Path:
         """Where the final weights of trial `number` are kept, if they are."""

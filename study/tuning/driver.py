@@ -6,19 +6,14 @@ take jobs from `next_job`, train them, tell `on_epoch`, `on_diverged` and `on_ex
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import JsonValue
-
-from search_spaces.base import Count, Frozen, Index
-from search_spaces.study_config import Asha, StudyConfig
+from search_spaces.study_config import StudyConfig
 from search_spaces.trial_config import TrialConfig
-from study.ledger.read import StudyRecord, TrialRecord, load_arrays
+from study.ledger.read import StudyRecord, TrialRecord
 from study.ledger.write import LedgerWriter
 from study.records import (
     EndEvent,
@@ -29,50 +24,20 @@ from study.records import (
     RungEvent,
     StartEvent,
     Status,
-    TrialEvent,
     value_of,
 )
 from study.stages.frontier import Frontier, Start
-from study.stages.key import Environment, epoch_values, prefix_keys
+from study.stages.key import Environment, prefix_keys, steady_epochs
 from study.stages.shelf import Shelf
-from study.tuning.agenda import Entry, confirm_entries, may_propose, plan_entries, proposal_entry
-from study.tuning.proposals import Proposer
-from study.tuning.rungs import Rungs, Verdict
+from study.tuning.agenda import Agenda, Entry, confirm_entries, half_end, plan_entries
+from study.tuning.halving import Halving, stopped_words
+from study.tuning.inherited import Inherited, Source
+from study.tuning.job import Arrays, Job
+from study.tuning.rungs import Verdict
 
 MAX_ATTEMPTS = 3
-"""Times that a trial is started before its crash counts as a failure."""
-_MAX_HELD = 4
+"""Crashes of a trial under one driver that count as its failure."""
 _FOREIGN = -1
-
-Arrays = Mapping[str, NDArray[np.generic]]
-
-
-class Job(Frozen):
-    """What a worker needs to train a trial. keys: prefix_keys of the trial; start: epochs_done to start from.
-
-    start_folder: the store of the state to start from, where that is another study's. save_at: epochs_done after which
-    the state must be stored; whether others are is the worker's choice.
-    """
-
-    number: Index
-    attempt: Count
-    trial: dict[str, JsonValue]
-    seed: Index
-    keys: tuple[str, ...]
-    start: Index
-    start_folder: str | None = None
-    save_at: tuple[Count, ...] = ()
-
-
-@dataclass(frozen=True)
-class Source:
-    """An earlier study whose kept states this one may start from. folder: of the study; stages: of its states."""
-
-    name: str
-    folder: Path
-    stages: Path
-    record: StudyRecord
-    keys: frozenset[str]
 
 
 class Driver:
@@ -100,21 +65,19 @@ class Driver:
         self._shelf = shelf
         self._now = now
         self._share = share
-        self._deadline = self._deadline_of(ledger.record)
         self._frontier = Frontier()
         self._configs: dict[int, TrialConfig] = {}
         self._keys: dict[int, tuple[str, ...]] = {}
-        self._recorded: dict[str, int] = {}
-        self._foreign: dict[str, tuple[Source, TrialRecord]] = {}
+        self._crashes: Counter[int] = Counter()
         self._running: set[int] = set()
-        self._paused: dict[str, list[int]] = {}
         search = study_config.search
-        asha = search.scheduler if search is not None and isinstance(search.scheduler, Asha) else None
-        self._rungs = None if asha is None else Rungs(asha, study_config.trial.epochs)
-        self._proposer = Proposer(study_config, ledger.record)
+        self._halving = Halving(search, study_config.trial.epochs)
+        self._agenda = Agenda(study_config, ledger.record, now)
+        self._inherited = Inherited(ledger)
         for source in sources:
-            self._take_over(source)
-        self._take_up(ledger.record.trials.values())
+            for key in self._inherited.take_over(source, environment):
+                self._frontier.stands(key, _FOREIGN)
+        self._take_up()
         if search is None:
             self._add(plan_entries(study_config, ledger.record))
 
@@ -139,7 +102,9 @@ class Driver:
                 job = self._begin(start, ray_trial)
                 if job is not None:
                     return job
-            elif not (self._promote() or self._propose() or (not self._running and self._settle())):
+            elif (self._agenda.strict and self._running) or not (
+                self._decide() or self._propose() or (not self._running and self._settle())
+            ):
                 return None
         return None
 
@@ -152,12 +117,13 @@ class Driver:
             # Inherited whole: its metrics are recorded, only its arrays were measured now.
             result = trial.epochs[result.epochs_done].result
         file = self._ledger.save_arrays(f"{number:05d}-{result.epochs_done:04d}", arrays) if arrays else None
-        self._append(EpochEvent(at=self._now(), number=number, result=result, arrays=file))
+        # Durable where the state stands: it makes an earlier one superfluous, which must not go before this is certain.
+        self._append(EpochEvent(at=self._at(), number=number, result=result, arrays=file), durable=stands)
         epochs = result.epochs_done
         if epochs == 0:
             return not self.stopping
         keys = self._keys[number]
-        self._recorded[keys[epochs]] = number
+        self._inherited.know(keys[epochs], number)
         self._frontier.reached(number, epochs, stands=stands)
         if stands:
             freed = self._shelf.advance(number, epochs)
@@ -165,7 +131,7 @@ class Driver:
                 freed += self._shelf.linger(keys[epochs])
             for key in freed:
                 self._frontier.lost(key)
-        self._proposer.update(trial)
+        self._agenda.hear(trial)
         if not self._judge(number, epochs, result):
             return False
         if epochs == self._configs[number].epochs:
@@ -185,11 +151,10 @@ class Driver:
         if self.stopping:
             self._let_go(number)
             return
-        trial = self.record.trials[number]
-        if not blameless and len(trial.starts) >= MAX_ATTEMPTS:
-            self._end(
-                number, Status.FAILED, f"{error or 'its worker ended without a result'} ({len(trial.starts)} attempts)"
-            )
+        self._crashes[number] += not blameless
+        if self._crashes[number] >= MAX_ATTEMPTS:
+            words = error or "its worker ended without a result"
+            self._end(number, Status.FAILED, f"{words} ({MAX_ATTEMPTS} attempts)")
             return
         self._let_go(number)
         self._wait(number)
@@ -199,59 +164,55 @@ class Driver:
         self._frontier.lost(key)
         self._shelf.forget(key)
 
-    def _take_up(self, trials: Iterable[TrialRecord]) -> None:
-        """Go on from what the ledger says: results that stand, rungs, trials that wait."""
-        stored = self._shelf.stored()
-        waiting = []
-        rungs: list[tuple[float, RungEvent, str]] = []
-        for trial in sorted(trials, key=lambda trial: trial.number):
-            number = trial.number
-            self._know(number, trial.config, trial.trial.seed)
-            keys = self._keys[number]
+    def _take_up(self) -> None:
+        """Go on from what the ledger says: results that stand, rungs, trials that wait, what was written half."""
+        stored, deciding = self._shelf.stored(), self.record.deciding
+        rungs: list[tuple[float, int, RungEvent]] = []
+        trials = [trial for _, trial in sorted(self.record.trials.items())]
+        for trial in trials:
+            self._know(trial.number, trial.config, trial.trial.seed)
             for epochs in trial.epochs:
                 if epochs > 0:
-                    self._recorded.setdefault(keys[epochs], number)
-            rungs += [(rung.at, rung, keys[rung.epochs_done]) for rung in trial.rungs]
-            if trial.end is None:
-                waiting.append(number)
-        for _, rung, key in sorted(rungs, key=lambda entry: entry[0]):
-            self._restore_rung(key, rung)
+                    self._inherited.know(self._keys[trial.number][epochs], trial.number)
+            rungs += [(rung.at, trial.number, rung) for rung in trial.rungs]
+        for _, number, rung in sorted(rungs, key=lambda entry: entry[0]):
+            self._halving.restore(number, self._keys[number][rung.epochs_done], rung)
         for key in stored:
-            if key in self._recorded:
-                self._frontier.stands(key, self._recorded[key])
-            else:
+            trained_by = self._inherited.trained_by(key)
+            if trained_by is None:
                 self._shelf.forget(key)
-        for number in waiting:
-            trial = self.record.trials[number]
-            if trial.status is Status.PAUSED and not self._goes_on(number, trial.rungs[-1]):
-                self._paused.setdefault(self._keys[number][trial.rungs[-1].epochs_done], []).append(number)
-                self._shelf.hold(number, trial.rungs[-1].epochs_done)
             else:
-                self._wait(number)
+                self._frontier.stands(key, trained_by)
+        waiting = [trial for trial in trials if trial.end is None]
+        half_ended = {trial.number: end for trial in waiting if (end := half_end(self.config, trial))}
+        for trial in waiting:
+            if trial.number not in half_ended:
+                self._take_back(trial)
         for key in self._shelf.sweep():
             self._frontier.lost(key)
+        self._add(self._agenda.rest_of_round())
+        if self._agenda.strict and deciding:
+            self._decide()  # nobody has started since: the same decision again, and what of it was not written
+        for number, (status, reason) in half_ended.items():
+            self._end(number, status, reason)
 
-    def _goes_on(self, number: int, rung: RungEvent) -> bool:
-        """Whether the state of a trial that the ledger left paused was promoted since, with a twin of it."""
-        assert self._rungs is not None
-        verdict = self._rungs.judge(self._keys[number][rung.epochs_done], rung.epochs_done, rung.value)
-        return verdict is not None and verdict.decision == "continue"
-
-    def _take_over(self, source: Source) -> None:
-        """Let trials start from the states that an earlier study kept."""
-        for trial in source.record.trials.values():
-            keys = prefix_keys(trial.config, trial.trial.seed, self._environment)
-            for epochs in range(1, len(keys)):
-                if epochs not in trial.epochs:
-                    break
-                self._foreign.setdefault(keys[epochs], (source, trial))
-                if keys[epochs] in source.keys:
-                    self._frontier.stands(keys[epochs], _FOREIGN)
-
-    def _restore_rung(self, key: str, rung: RungEvent) -> None:
-        if self._rungs is not None:
-            decision = "continue" if rung.decision == "resume" else rung.decision
-            self._rungs.restore(key, rung.epochs_done, rung.value, Verdict(decision, rung.cutoff))
+    def _take_back(self, trial: TrialRecord) -> None:
+        """Let a trial that did not end wait as it waited: at a rung, or for a start."""
+        number = trial.number
+        if trial.status is Status.PAUSED:
+            rung = trial.rungs[-1]
+            key = self._keys[number][rung.epochs_done]
+            verdict = self._halving.judge(number, key, rung.epochs_done, rung.value)
+            if verdict is None or verdict.decision == "pause":
+                self._halving.wait(number, key)
+                self._shelf.hold(number, rung.epochs_done)
+                return
+            # Its twin's turn was written, its own was not.
+            self._append(self._turn(number, verdict), durable=True)
+            if verdict.decision == "stop":
+                self._end(number, Status.PRUNED, stopped_words(trial.rungs[-1]))
+                return
+        self._wait(number)
 
     def _know(self, number: int, config: TrialConfig, seed: int) -> None:
         self._configs[number] = config
@@ -264,33 +225,19 @@ class Driver:
         self._shelf.await_start(number)
         self._frontier.add(number, self._keys[number])
 
-    def _add(self, entries: Iterable[Entry]) -> list[int]:
-        """Make trials exist: recorded and durable in one write, then waiting. Returns their numbers."""
-        entries = list(entries)
-        first = len(self.record.trials)
-        events = [
-            TrialEvent(
-                at=self._now(),
-                number=first + place,
-                phase=entry.phase,
-                configuration=entry.configuration,
-                values=entry.values,
-                params=entry.params,
-                seed=entry.seed,
-                trial=entry.trial.model_dump(mode="json", by_alias=True),
-                baseline=entry.baseline,
-            )
-            for place, entry in enumerate(entries)
-        ]
+    def _add(self, entries: Iterable[Entry]) -> bool:
+        """Make trials exist: recorded and durable in one write, then waiting; whether there were any."""
+        entries, first, at = list(entries), len(self.record.trials), self._at()
+        events = [entry.event(number, at) for number, entry in enumerate(entries, start=first)]
         if events:
             self._append(*events, durable=True)
         for event, entry in zip(events, entries, strict=True):
             self._know(event.number, entry.trial, entry.seed)
             if entry.problem:
-                self._end(event.number, Status.FAILED, f"not a valid trial: {entry.problem}")
+                self._end(event.number, Status.FAILED, entry.problem)
             else:
                 self._wait(event.number)
-        return [event.number for event in events]
+        return bool(events)
 
     def _begin(self, start: Start, ray_trial: str) -> Job | None:
         """Start a trial; its inherited epochs are recorded and judged as if it had trained them. None: it ended so."""
@@ -300,10 +247,10 @@ class Driver:
         self._shelf.started(number, start.epochs)
         attempt = len(trial.starts) + 1
         keys = self._keys[number]
-        foreign = self._foreign[keys[start.epochs]] if start.from_trial == _FOREIGN else None
+        foreign = self._inherited.origin(keys[start.epochs]) if start.from_trial == _FOREIGN else None
         self._append(
             StartEvent(
-                at=self._now(),
+                at=self._at(),
                 number=number,
                 attempt=attempt,
                 ray_trial=ray_trial,
@@ -313,13 +260,13 @@ class Driver:
             ),
             durable=True,
         )
-        self._proposer.update(trial)
+        self._agenda.hear(trial)
         for epochs in range(1, start.epochs + 1):
             if epochs not in trial.epochs:
-                self._append(self._inherited(number, epochs))
+                self._append(self._inherited.epoch(number, keys, epochs, self._at()))
             if not self._judge(number, epochs, trial.epochs[epochs].result):
                 return None
-        self._proposer.update(trial)
+        self._agenda.hear(trial)
         if start.epochs == self._configs[number].epochs and trial.epochs[start.epochs].arrays is not None:
             self._end(number, Status.COMPLETE)
             return None
@@ -334,111 +281,93 @@ class Driver:
             save_at=self._save_at(number),
         )
 
-    def _inherited(self, number: int, epochs: int) -> EpochEvent:
-        """An epoch that another trial has recorded, as trial `number`'s."""
-        key = self._keys[number][epochs]
-        if key in self._recorded:
-            epoch = self.record.trials[self._recorded[key]].epochs[epochs]
-            arrays = epoch.arrays
-        else:
-            source, trial = self._foreign[key]
-            epoch = trial.epochs[epochs]
-            arrays = epoch.arrays and self._ledger.save_arrays(
-                f"{number:05d}-{epochs:04d}", load_arrays(source.folder, epoch.arrays)
-            )
-        return EpochEvent(at=self._now(), number=number, result=epoch.result.replace(inherited=True), arrays=arrays)
-
     def _save_at(self, number: int) -> tuple[int, ...]:
         """epochs_done at which trial `number` may be branched from, by others or by itself after a pause."""
         last = self._configs[number].epochs
         wanted = {last, *self._shelf.branch_points(number), *self.config.keep_epochs, self._first_change(number)}
-        wanted.update(() if self._rungs is None else self._rungs.milestones)
+        wanted.update(self._halving.milestones)
         return tuple(sorted(epochs for epochs in wanted if 0 < epochs <= last))
 
     def _first_change(self, number: int) -> int:
         """epochs_done up to which the schedules of a proposal stay as they begin: where later proposals may branch."""
-        if self.record.trials[number].trial.phase is not Phase.SEARCH:
-            return 0
-        values = list(epoch_values(self._configs[number]))
-        return next((epochs for epochs, value in enumerate(values) if value != values[0]), len(values))
+        proposed = self.record.trials[number].trial.phase is Phase.SEARCH
+        return steady_epochs(self._configs[number]) if proposed else 0
 
     def _judge(self, number: int, epochs: int, result: EpochResult) -> bool:
         """ASHA's word on a search's trial that reached `epochs`; whether it goes on."""
         trial = self.record.trials[number]
-        if self._rungs is None or trial.trial.phase is not Phase.SEARCH or epochs == self._configs[number].epochs:
+        if trial.trial.phase is not Phase.SEARCH or epochs == self._configs[number].epochs:
             return True
         value = result.metrics[self._configs[number].objective]
         key = self._keys[number][epochs]
-        verdict = self._rungs.judge(key, epochs, value)
+        verdict = self._halving.judge(number, key, epochs, value)
         if verdict is None:
             return True
-        if not any(rung.epochs_done == epochs for rung in trial.rungs):
-            self._append(
-                RungEvent(
-                    at=self._now(),
-                    number=number,
-                    epochs_done=epochs,
-                    value=value,
-                    cutoff=verdict.cutoff,
-                    decision=verdict.decision,
-                ),
-                durable=True,
-            )
+        rung = RungEvent(
+            at=self._at(),
+            number=number,
+            epochs_done=epochs,
+            value=value,
+            cutoff=verdict.cutoff,
+            decision=verdict.decision,
+        )
+        if not any(known.epochs_done == epochs for known in trial.rungs):
+            self._append(rung, durable=True)
         match verdict.decision:
             case "continue":
                 return True
             case "stop":
-                self._end(
-                    number,
-                    Status.PRUNED,
-                    f"ASHA stopped it at epoch {epochs}: {value:.4f} is below {verdict.cutoff:.4f}",
-                )
+                self._end(number, Status.PRUNED, stopped_words(rung))
             case "pause":
                 self._let_go(number)
                 self._shelf.hold(number, epochs)
-                self._paused.setdefault(key, []).append(number)
+                self._halving.wait(number, key)
         return False
 
-    def _promote(self, *, last: bool = False) -> bool:
-        """Let the paused state whose turn has come go on; whether there was one. last: nothing more will come."""
-        turn = None if self._rungs is None else self._rungs.promote(last=last)
-        if turn is None:
-            return False
-        epochs, key = turn
-        for number in self._paused.pop(key, ()):
-            rung = self.record.trials[number].rungs[-1]
-            self._append(rung.replace(at=self._now(), epochs_done=epochs, decision="resume"), durable=True)
-            self._wait(number)
-        return True
+    def _decide(self, *, last: bool = False) -> bool:
+        """Decide on trials that wait at rungs, as far as their turn has come; whether there was one.
+
+        last: nothing more will come.
+        """
+        events = [self._turn(number, verdict) for number, verdict in self._halving.turns(last=last)]
+        if events:
+            self._append(*events, durable=True)
+        for event in events:
+            if event.decision == "stop":
+                self._end(event.number, Status.PRUNED, stopped_words(event))
+            else:
+                self._wait(event.number)
+        return bool(events)
+
+    def _turn(self, number: int, verdict: Verdict) -> RungEvent:
+        """The line that says that a trial waits at a rung no longer."""
+        rung = self.record.trials[number].rungs[-1]
+        cutoff = verdict.cutoff if self._agenda.strict else rung.cutoff
+        decision = "stop" if verdict.decision == "stop" else "resume"
+        return rung.replace(at=self._at(), cutoff=cutoff, decision=decision)
 
     def _propose(self) -> bool:
-        """Ask the sampler for a point, within the budget; whether there is one."""
-        if self._frontier.waiting >= _MAX_HELD or self._proposer.exhausted:
-            return False
-        if self._deadline is not None and self._now() >= self._deadline:
-            return False
-        if not may_propose(self.config, self.record):
-            return False
-        number = len(self.record.trials)
-        self._add([proposal_entry(self.config, number, *self._proposer.propose(number))])
-        return True
+        return self._add(self._agenda.proposals(self._frontier.waiting))
 
     def _settle(self) -> bool:
         """With nothing left to propose: end what stayed paused, confirm the winners; whether there is more to do."""
-        if self._paused and self._promote(last=True):
+        if self._halving.waiting and self._decide(last=True):
             return True
-        for number in [number for numbers in self._paused.values() for number in numbers]:
+        for number in self._halving.give_up():
             epochs = self.record.trials[number].epochs_done
             self._end(number, Status.PRUNED, f"ASHA paused it at epoch {epochs}, and its turn never came")
-        self._paused.clear()
-        return bool(self._add(confirm_entries(self.config, self.record)))
+        return self._add(confirm_entries(self.config, self.record))
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         trial = self.record.trials[number]
+        if status is Status.COMPLETE and trial.trial.phase is Phase.CONFIRM and not trial.trial.baseline:
+            self._shelf.keep_weights(
+                number
+            )  # before the end is on record: a resume asks no ended trial for its weights
         value, value_last_5 = value_of([result.metrics for result in trial.results], self._configs[number].objective)
         self._append(
             EndEvent(
-                at=self._now(),
+                at=self._at(),
                 number=number,
                 status=status,
                 value=value,
@@ -448,24 +377,21 @@ class Driver:
             ),
             durable=True,
         )
-        if status is Status.COMPLETE and trial.trial.phase is Phase.CONFIRM and not trial.trial.baseline:
-            self._shelf.keep_weights(number)
         if number in self._running:
             self._let_go(number)
         self._frontier.drop(number)
         for key in self._shelf.ended(number):
             self._frontier.lost(key)
-        self._proposer.update(trial)
+        self._agenda.hear(trial)
+        del self._configs[number], self._keys[number]  # thousands of trials later their room is missed
 
     def _let_go(self, number: int) -> None:
         self._running.discard(number)
         self._frontier.release(number)
 
+    def _at(self) -> float:
+        """The time, later than all of the ledger's even where the clock was set back: replay goes by it."""
+        return max(self._now(), math.nextafter(self.record.latest_at, math.inf))
+
     def _append(self, *events: Event, durable: bool = False) -> None:
         self._ledger.append(*events, durable=durable)
-
-    def _deadline_of(self, record: StudyRecord) -> float | None:
-        search = self.config.search
-        if search is None or search.max_hours is None:
-            return None
-        return self._now() + search.max_hours * 3600 - record.seconds_driven

@@ -46,10 +46,13 @@ class OptunaTrials:
         self._ids[number], self._steps[number] = trial_id, 0
         self.storage.set_trial_user_attr(trial_id, NUMBER_ATTR, number)
 
-    def update(self, trial: TrialRecord) -> None:
-        """Tell Optuna what the ledger says of `trial` beyond what it was told before. A trial that waits is no news."""
+    def update(self, trial: TrialRecord, *, asked: bool = False) -> None:
+        """Tell Optuna what the ledger says of `trial` beyond what it was told before.
+
+        A trial that waits is no news; asked: but it was asked for, so that its sampler takes it for running.
+        """
         number, objective = trial.number, trial.config.objective
-        if number in self._ended or not (trial.starts or trial.end):
+        if number in self._ended or not (asked or trial.starts or trial.end):
             return
         values = {
             event.result.epochs_done: event.result.metrics[objective]
@@ -108,7 +111,7 @@ class Proposer:
             self._replay(proposals)
         self._proposed = len(proposals)
         for trial in proposals:
-            self._trials.update(trial)
+            self._trials.update(trial, asked=True)
 
     @property
     def exhausted(self) -> bool:

@@ -41,10 +41,10 @@ class Rungs:
         self.milestones = rungs_of(asha, epochs)
         self._rungs = {milestone: _Rung() for milestone in self.milestones}
 
-    def judge(self, key: str, epochs_done: int, value: float) -> Verdict | None:
+    def judge(self, key: str, epochs_done: int, value: float, number: int = 0) -> Verdict | None:
         """Record that state `key` reached `epochs_done` with `value`; None where no rung stands.
 
-        A state that was judged before gets the same verdict again and counts once.
+        A state that was judged before gets the same verdict again and counts once. number: of the trial; not looked at.
         """
         rung = self._rungs.get(epochs_done)
         if rung is None:
@@ -67,7 +67,7 @@ class Rungs:
         rung.verdicts[key] = verdict
         return verdict
 
-    def restore(self, key: str, epochs_done: int, value: float, verdict: Verdict) -> None:
+    def restore(self, key: str, epochs_done: int, value: float, verdict: Verdict, number: int = 0) -> None:
         """Put back what the ledger says was decided, in its order; no twin's pause undoes that a state went on."""
         rung = self._rungs.get(epochs_done)
         if rung is None:
@@ -78,6 +78,11 @@ class Rungs:
         rung.verdicts[key] = verdict
         if verdict.decision == "continue":
             rung.promoted.add(key)
+
+    def decide(self, *, last: bool = False) -> list[tuple[int, str, Verdict]]:
+        """As `promote`: a list of one, or of none."""
+        turn = self.promote(last=last)
+        return [] if turn is None else [(*turn, self._rungs[turn[0]].verdicts[turn[1]])]
 
     def promote(self, *, last: bool = False) -> tuple[int, str] | None:
         """The paused state whose turn has come (highest rung first), now promoted: its epochs_done and key.
@@ -105,3 +110,82 @@ class Rungs:
     def _best(self, rung: _Rung, at_least: int = 0) -> list[str]:
         count = max(len(rung.values) // self._asha.factor, at_least)
         return sorted(rung.values, key=lambda key: rung.values[key], reverse=True)[:count]
+
+
+@dataclass
+class _Standing:
+    """A state at a synchronous rung. number: the first proposal that has it; verdict: None if undecided."""
+
+    value: float
+    number: int
+    verdict: Verdict | None = None
+
+
+class SynchronousRungs:
+    """Rungs that decide only when asked, on all who stand there at once, so that no decision depends on who came first.
+
+    The driver asks when no trial trains: all that can reach a rung have reached it or ended. A decision is a function
+    of the keys, values and first proposal numbers that stand at the rungs. Against `Rungs`, a value counts for its own
+    cutoff, and equal values go on in the order of their proposals.
+    """
+
+    def __init__(self, asha: Asha, epochs: int) -> None:
+        self._asha = asha
+        self.milestones = rungs_of(asha, epochs)
+        self._rungs: dict[int, dict[str, _Standing]] = {milestone: {} for milestone in self.milestones}
+
+    def judge(self, key: str, epochs_done: int, value: float, number: int) -> Verdict | None:
+        """Record that proposal `number` reached `epochs_done` with state `key`; None where no rung stands.
+
+        A state that was decided on gets the same verdict again; any other waits.
+        """
+        rung = self._rungs.get(epochs_done)
+        if rung is None:
+            return None
+        standing = rung.setdefault(key, _Standing(value, number))
+        standing.number = min(standing.number, number)
+        return standing.verdict or Verdict("pause", None)
+
+    def restore(self, key: str, epochs_done: int, value: float, verdict: Verdict, number: int) -> None:
+        """Put back what the ledger says, in any order."""
+        if self.judge(key, epochs_done, value, number) is not None and verdict.decision != "pause":
+            self._rungs[epochs_done][key].verdict = verdict
+
+    def decide(self, *, last: bool = False) -> list[tuple[int, str, Verdict]]:
+        """Decide on all who wait; epochs_done, key and verdict of those who wait no longer.
+
+        Stopping decides one rung, the lowest where anybody waits; promotion decides all. Asked again before anybody
+        trained, it decides what is left of the same: a decision that was written half is completed by it. last: as for
+        `Rungs.promote`.
+        """
+        for milestone, rung in self._rungs.items() if self._asha.mode == "stop" else ():
+            if any(standing.verdict is None for standing in rung.values()):
+                return self._stop(milestone)
+        promoted = [turn for milestone in reversed(self.milestones) for turn in self._promote(milestone, 0)]
+        if not promoted and last:
+            for milestone in reversed(self.milestones):
+                if not any(standing.verdict for standing in self._rungs[milestone].values()):
+                    promoted = promoted or self._promote(milestone, 1)
+        return promoted
+
+    def _stop(self, milestone: int) -> list[tuple[int, str, Verdict]]:
+        rung = self._rungs[milestone]
+        values = [standing.value for standing in rung.values()]
+        cutoff = float(np.percentile(values, (1 - 1 / self._asha.factor) * 100))
+        turns = []
+        for key, standing in sorted(rung.items(), key=lambda item: item[1].number):
+            if standing.verdict is None:
+                standing.verdict = Verdict("stop" if standing.value < cutoff else "continue", cutoff)
+                turns.append((milestone, key, standing.verdict))
+        return turns
+
+    def _promote(self, milestone: int, at_least: int) -> list[tuple[int, str, Verdict]]:
+        rung = self._rungs[milestone]
+        count = max(len(rung) // self._asha.factor, at_least)
+        best = sorted(rung.items(), key=lambda item: (-item[1].value, item[1].number))[:count]
+        turns = []
+        for key, standing in best:
+            if standing.verdict is None:
+                standing.verdict = Verdict("continue", best[-1][1].value)
+                turns.append((milestone, key, standing.verdict))
+        return turns

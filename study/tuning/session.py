@@ -30,7 +30,8 @@ from study.stages.shelf import Shelf
 from study.stages.store import StageStore
 from study.tracking.mirror import Mirror
 from study.tracking.mlflow_mirror import MlflowView
-from study.tuning.driver import Driver, Source
+from study.tuning.driver import Driver
+from study.tuning.inherited import Source
 from study.tuning.proposals import OptunaJournal
 from study.tuning.ray_backend import local_ray, run_trials
 from study.tuning.verify import JOURNAL_NAME, open_journal
@@ -167,13 +168,14 @@ def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resum
         )
         ledger.append(_driver_event("opened"), durable=True)
         return True
-    changed = changed_fields(record.config_json, config)
+    before = record.config.model_dump(mode="json", by_alias=True)  # with the defaults of fields that are newer than it
+    changed = changed_fields(before, config)
     if changed:
         raise ConfigError(
             f"{ledger.path}: holds a study with other {', '.join(changed)}; give the changed file another name, or "
             "undo the change"
         )
-    grown = record.config_json != config
+    grown = before != config
     if record.finished and not grown:
         return False
     if not resume and not record.finished and record.trials:

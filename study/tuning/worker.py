@@ -20,7 +20,7 @@ from study.losses.base import Diverged
 from study.records import EpochResult
 from study.stages.store import StageDamaged, StageStore
 from study.training.train import Measured, Trainer, wants_untrained
-from study.tuning.driver import Arrays, Job
+from study.tuning.job import Arrays, Job
 
 SMALL_BYTES = 16 * 2**20
 """A state up to this size is stored after every epoch."""

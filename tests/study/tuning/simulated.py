@@ -17,7 +17,9 @@ from study.ledger.write import LedgerWriter
 from study.records import DriverEvent, EpochResult, StudyEvent
 from study.stages.shelf import Shelf
 from study.stages.tree import ANYWHERE
-from study.tuning.driver import Driver, Job, Source
+from study.tuning.driver import Driver
+from study.tuning.inherited import Source
+from study.tuning.job import Job
 
 TRIAL: dict[str, Any] = {
     "dataset": {"kind": "glyphs"},

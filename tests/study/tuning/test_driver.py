@@ -13,7 +13,8 @@ import pytest
 from search_spaces.study_config import StudyConfig
 from study.ledger.read import StudyRecord
 from study.records import Phase, Status
-from study.tuning.driver import Job, Source
+from study.tuning.inherited import Source
+from study.tuning.job import Job
 
 from .simulated import TRIAL, Killed, World, a_study
 

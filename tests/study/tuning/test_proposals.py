@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.study_config import StudyConfig
 from study.ledger.read import LEDGER_NAME, StudyRecord, fold, read_events
 from study.records import EndEvent, Phase, RungEvent, Status, TrialEvent
-from study.tuning.driver import Job
+from study.tuning.job import Job
 from study.tuning.proposals import NUMBER_ATTR, OptunaJournal, OptunaTrials, Proposer
 from study.tuning.verify import open_journal, verify_optuna
 

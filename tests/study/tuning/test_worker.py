@@ -14,7 +14,7 @@ from study.stages.key import prefix_keys
 from study.stages.store import StageStore
 from study.stages.tree import ANYWHERE
 from study.tuning import worker
-from study.tuning.driver import Job
+from study.tuning.job import Job
 from study.tuning.worker import EndReport, EpochReport, Report, Workplace, reports
 
 EPOCHS = 3

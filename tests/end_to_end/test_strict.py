@@ -1,0 +1,60 @@
+"""Strict determinism with real Ray, real training and the command line: one slot and two find the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.ledger.read import StudyRecord, read_study
+from study.records import Status
+
+from .conftest import study_command, write_study
+
+SEARCH = """
+trial:
+  dataset: {kind: glyphs}
+  split: {train_classes: 8, val_classes: 6, test_classes: 6}
+  loss: {kind: normalized_softmax, scale: {kind: constant, value: 20}}
+  epochs: 4
+vary:
+  loss.scale.value: {kind: float, low: 1, high: 64, log: true}
+  optimizer.lr: {kind: float, low: 1.0e-4, high: 3.0e-2, log: true}
+search:
+  sampler: {kind: tpe, startup_trials: 3}
+  scheduler: {kind: asha, grace_epochs: 1, factor: 2}
+  max_trials: 6
+  round_size: 3
+  determinism: strict
+confirm: {best: 1, seeds: [101]}
+"""
+
+
+def found(record: StudyRecord) -> dict[int, Any]:
+    """Proposals, metrics to the bit, stopping epochs."""
+    return {
+        number: (
+            trial.trial.configuration,
+            trial.trial.values,
+            trial.status,
+            [(n, event.result.metrics) for n, event in sorted(trial.epochs.items())],
+        )
+        for number, trial in record.trials.items()
+    }
+
+
+@pytest.mark.slow
+def test_one_slot_and_two_find_the_same(tmp_path: Path) -> None:
+    file = write_study(tmp_path, "strict", SEARCH)
+    runs = []
+    for cpus in ("1", "2"):
+        home = tmp_path / cpus
+        result = study_command("run", file, "--cpus", cpus, home=home)
+        assert result.returncode == 0, result.stderr
+        runs.append(found(read_study(home / "strict")))
+    assert runs[0] == runs[1]
+    statuses = [status for _, _, status, _ in runs[0].values()]
+    assert len(statuses) == 6 + 1
+    assert Status.PRUNED in statuses
+    assert Status.COMPLETE in statuses
