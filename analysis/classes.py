@@ -35,14 +35,14 @@ def class_hits(study: Study, configurations: Sequence[str]) -> dict[str, Hits]:
         for number, epochs_done, file in kept[["number", "epochs_done", "file"]].itertuples(index=False)
         if epochs_done == last[number] and "test_class_hits" in file.names
     }
-    found = {}
+    found: dict[str, Hits] = {}
     for name, numbers in wanted.groupby("configuration")["number"]:
         tables = [load_arrays(study.folder, files[number]) for number in numbers if number in files]
         sizes = {len(table["test_class_hits"]) for table in tables}
         if len(tables) < len(numbers) or len(sizes) != 1 or min(sizes) < MIN_BOOTSTRAP:
             continue
         hits, images = (
-            np.sum([table[f"test_class_{what}"] for table in tables], axis=0, dtype=np.float64)
+            np.stack([table[f"test_class_{what}"] for table in tables]).sum(axis=0).astype(np.float64)
             for what in ("hits", "images")
         )
         found[str(name)] = (hits, images)
