@@ -77,6 +77,7 @@ class PerImage(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Images in memory, each transformed when it is asked for."""
 
     def __init__(self, data: TrialData, transform: nn.Module) -> None:
+        assert isinstance(data.train.images, Tensor)
         self._images, self._labels, self._transform = data.train.images, data.train.labels.tolist(), transform
 
     def __len__(self) -> int:
@@ -122,6 +123,7 @@ def by_hand_epoch(trial: TrialConfig, data: TrialData, workers: int) -> Callable
             model.append(nn.MaxPool2d(2))
         in_channels = channels
     model.append(nn.Flatten()).append(nn.LazyLinear(trial.model.embedding_dim))
+    assert isinstance(data.train.images, Tensor)
     model(data.train.images[:2])
     loss_fn = SoftTripleLoss(
         num_classes=len(data.train.names),

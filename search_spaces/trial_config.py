@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from search_spaces.base import Count, Frozen, Index
-from search_spaces.datasets import AugmentConfig, Batches, DatasetConfig, Distort, Split
+from search_spaces.datasets import AugmentConfig, Batches, DatasetConfig, Distort, NoAugment, PhotoSet, Split
 from search_spaces.losses import AdaCos, LossConfig, schedule_of
 from search_spaces.models import ModelConfig, SmallCnn
 from search_spaces.optimizers import Adam, OptimizerConfig, lr_factor
@@ -125,6 +125,12 @@ def _problems(trial: TrialConfig) -> list[str]:
         problems.append("split: no validation and no test classes, so nothing can be measured; set val_classes")
     if trial.measure.test and not trial.split.test_classes:
         problems.append("split.test_classes: 0, but measure.test is true; set one of them")
+    photos, drawn = isinstance(trial.dataset, PhotoSet), isinstance(trial.augment, Distort)
+    if photos == drawn and not isinstance(trial.augment, NoAugment):
+        problems.append(
+            f"augment.kind: {trial.augment.kind} is for {'drawings' if drawn else 'photos'}, and {trial.dataset.kind} "
+            f"has none; take {'random_resized_crop, random_crop' if photos else 'distort'} or none"
+        )
     k = trial.images_per_class
     if k is not None and trial.batches.size % k:
         problems.append(f"batches.size: {trial.batches.size} is no multiple of images_per_class={k}; change one")

@@ -89,7 +89,7 @@ class Measurer:
         """
         self._model.eval()
         with torch.inference_mode(), autocast(self._trial.compute):
-            chunks = [self._model(images).float() for images in torch.split(part.images, _EMBED_IMAGES)]
+            chunks = [self._model(images).float() for images in part.clean(_EMBED_IMAGES)]
         embeddings = torch.cat(chunks)
         if not bool(embeddings.isfinite().all()):
             raise Diverged(f"an embedding of a {name} image is not finite")

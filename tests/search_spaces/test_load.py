@@ -109,7 +109,7 @@ UNKNOWN = [
         "vary.loss.1.lambda: hihg: unknown field; did you mean high?",
     ),
 ]
-DATASETS = "glyphs, digits, omniglot, mnist, fashion_mnist, kmnist, emnist"
+DATASETS = "glyphs, digits, omniglot, mnist, fashion_mnist, kmnist, emnist, cub200, cars196, sop, image_folder"
 KINDS = [
     (trial(dataset="{}"), f"trial.dataset: has no `kind`; give one of {DATASETS}"),
     (

@@ -223,6 +223,10 @@ WHOLES = [
     {"dataset": {"kind": "omniglot"}},
     {"dataset": {"kind": "kmnist", "images_per_class": 9}},
     {"dataset": {"kind": "emnist", "images_per_class": 9}},
+    {"dataset": {"kind": "cub200"}, "augment": {"kind": "random_resized_crop"}},
+    {"dataset": {"kind": "cars196"}, "augment": {"kind": "random_crop"}},
+    {"dataset": {"kind": "sop"}, "augment": {"kind": "none"}},
+    {"dataset": {"kind": "image_folder", "folder": "pets", "table": "t"}, "augment": {"kind": "random_crop"}},
     {"augment": {"kind": "none"}, "batches": {"images_per_class": 4}},
     {"dataset": {"kind": "glyphs", "distortion": {"kind": "none"}}},
 ]
@@ -256,7 +260,9 @@ def others(owner: BaseModel, name: str, value: Any) -> list[Any]:
         case float():
             found = [value * 0.5, value + 0.25, 0.5]
         case tuple():
-            found = [value[:-1], (*value, 3), (3,), ("images_background",)]
+            found = [value[:-1], (*value, 3), (3,), ("images_background",), (0.5, 0.75)]
+        case str():
+            found = ["other"]
     return [other for other in found if other != value]
 
 
