@@ -158,6 +158,8 @@ class Trainer:
         self.model.blocks.requires_grad_(epoch >= optimizer.lr_schedule.warmup_epochs)
         self.model.train()
         self.loss.train()
+        # Stochastic depth in some large networks draws from the global generator, on whichever device.
+        torch.manual_seed(generator(self.seed, "network", epoch).initial_seed())
         running = _Running()
         for batch, (images, labels) in enumerate(self._batches(epoch)):
             try:
