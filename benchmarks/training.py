@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from search_spaces.datasets import Distort, Glyphs, Split
 from search_spaces.losses import SoftTriple
+from search_spaces.models import SmallCnn
 from search_spaces.schedules import ConstantScale
 from search_spaces.trial_config import TrialConfig
 from study.data.build import TrialData, load_trial_data
@@ -77,6 +78,7 @@ class PerImage(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Images in memory, each transformed when it is asked for."""
 
     def __init__(self, data: TrialData, transform: nn.Module) -> None:
+        assert isinstance(data.train.images, Tensor)
         self._images, self._labels, self._transform = data.train.images, data.train.labels.tolist(), transform
 
     def __len__(self) -> int:
@@ -114,6 +116,7 @@ def by_hand_epoch(trial: TrialConfig, data: TrialData, workers: int) -> Callable
         persistent_workers=workers > 0,
     )
     model, in_channels = nn.Sequential(), 1
+    assert isinstance(trial.model, SmallCnn)
     for index, channels in enumerate(trial.model.channels):
         model.append(nn.Conv2d(in_channels, channels, 3, stride=1 if index else 2, padding=1, bias=False))
         model.append(nn.BatchNorm2d(channels))
@@ -122,6 +125,7 @@ def by_hand_epoch(trial: TrialConfig, data: TrialData, workers: int) -> Callable
             model.append(nn.MaxPool2d(2))
         in_channels = channels
     model.append(nn.Flatten()).append(nn.LazyLinear(trial.model.embedding_dim))
+    assert isinstance(data.train.images, Tensor)
     model(data.train.images[:2])
     loss_fn = SoftTripleLoss(
         num_classes=len(data.train.names),

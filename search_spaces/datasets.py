@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Literal, Self, assert_never
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from search_spaces.base import Count, Frozen, Index, NonNegative, Seed
+from search_spaces.base import Count, Fraction, Frozen, Index, NonNegative, Positive, Seed
 
 
 class Distort(Frozen):
@@ -35,7 +35,34 @@ class NoAugment(Frozen):
     kind: Literal["none"] = "none"
 
 
-AugmentConfig = Annotated[Distort | NoAugment, Field(discriminator="kind")]
+class RandomResizedCrop(Frozen):
+    """For photos: a random rectangle, resized to the network's square, then flipped with probability `flip`.
+
+    area: shares of the photo's area between which the rectangle's is drawn; aspect: width / height, drawn evenly in its
+    logarithm. As torchvision's of that name: ten tries, then the central rectangle that fits.
+    """
+
+    kind: Literal["random_resized_crop"] = "random_resized_crop"
+    area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.08, 1.0)
+    aspect: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    flip: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
+            if low > high:
+                raise ValueError(f"{name}: {low} is above {high}; give the smaller one first")
+        return self
+
+
+class RandomCrop(Frozen):
+    """For photos: a random square of the network's side, not resized, flipped with probability `flip`."""
+
+    kind: Literal["random_crop"] = "random_crop"
+    flip: Fraction = 0.5
+
+
+AugmentConfig = Annotated[Distort | RandomResizedCrop | RandomCrop | NoAugment, Field(discriminator="kind")]
 
 
 class Glyphs(Frozen):
@@ -48,7 +75,9 @@ class Glyphs(Frozen):
 
     kind: Literal["glyphs"] = "glyphs"
     max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.92
-    distortion: AugmentConfig = Distort(elastic=0.06, contrast_low=0.4, background=0.35, noise=0.12)
+    distortion: Annotated[Distort | NoAugment, Field(discriminator="kind")] = Distort(
+        elastic=0.06, contrast_low=0.4, background=0.35, noise=0.12
+    )
     seed: Seed = 0
 
 
@@ -103,7 +132,70 @@ class Emnist(Frozen):
     complete: bool = True
 
 
-DatasetConfig = Annotated[Glyphs | Digits | Omniglot | MnistLike | Emnist, Field(discriminator="kind")]
+class PhotoSet(Frozen):
+    """Base of all sets of colored photos of any size.
+
+    shorter_side: pixels to which each photo's shorter side is resized, once, when the set is first read; side: of the
+    square that the network sees, cropped from that. cache_gib: refuse to keep more decoded pixels than this.
+    """
+
+    shorter_side: Annotated[int, Field(ge=8, le=4096)] = 256
+    side: Annotated[int, Field(ge=8, le=4096)] = 224
+    cache_gib: Positive = 40.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.side > self.shorter_side:
+            raise ValueError(f"side: {self.side} is above shorter_side={self.shorter_side}; lower it")
+        return self
+
+
+class Cub200(PhotoSet):
+    """CUB-200-2011 (Wah et al. 2011): 200 birds, 11,788 photos, read from CUB_200_2011 or CUB_200_2011.tgz.
+
+    complete: refuse a copy that has not all photos.
+    """
+
+    kind: Literal["cub200"] = "cub200"
+    complete: bool = True
+
+
+class Cars196(PhotoSet):
+    """Cars-196 (Krause et al. 2013): 196 models, 16,185 photos, read from the folder cars196.
+
+    Either the original layout, cars_annos.mat and car_ims, or the devkit's, cars_train and cars_test. complete: refuse
+    a copy that has not all photos.
+    """
+
+    kind: Literal["cars196"] = "cars196"
+    complete: bool = True
+
+
+class Sop(PhotoSet):
+    """Stanford Online Products (Oh Song et al. 2016): 22,634 products, 120,053 photos.
+
+    Read from the folder Stanford_Online_Products. complete: refuse a copy that has not all photos.
+    """
+
+    kind: Literal["sop"] = "sop"
+    complete: bool = True
+
+
+class ImageFolder(PhotoSet):
+    """Photos of one's own in a folder below the data folder.
+
+    table: None takes each folder directly below as a class; else the name of a CSV file in the folder, with a header,
+    columns path (from the folder) and label, and perhaps split (train, val or test, one per class). Classes come in
+    sorted order, by split first, so that a Split with `order: label` and those numbers of classes is that split.
+    """
+
+    kind: Literal["image_folder"] = "image_folder"
+    folder: Annotated[str, Field(min_length=1)]
+    table: Annotated[str, Field(min_length=1)] | None = None
+
+
+Drawings = Glyphs | Digits | Omniglot | MnistLike | Emnist
+DatasetConfig = Annotated[Drawings | Cub200 | Cars196 | Sop | ImageFolder, Field(discriminator="kind")]
 
 _MNIST_IMAGES = 7000
 _EMNIST_IMAGES = {"balanced": 2800, "letters": 5600, "digits": 28000, "byclass": 13133, "bymerge": 17325}
@@ -122,6 +214,14 @@ def images_per_class(dataset: DatasetConfig) -> int:
             return dataset.images_per_class or _MNIST_IMAGES
         case Emnist():
             return dataset.images_per_class or _EMNIST_IMAGES[dataset.part]
+        case Cub200():
+            return 59
+        case Cars196():
+            return 83
+        case Sop():
+            return 5
+        case ImageFolder():
+            return 50  # nothing is known without looking
         case _:
             assert_never(dataset)
 

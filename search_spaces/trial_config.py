@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from search_spaces.base import Count, Frozen, Index
-from search_spaces.datasets import AugmentConfig, Batches, DatasetConfig, Distort, Split
+from search_spaces.datasets import AugmentConfig, Batches, DatasetConfig, Distort, NoAugment, PhotoSet, Split
 from search_spaces.losses import AdaCos, LossConfig, schedule_of
 from search_spaces.models import ModelConfig, SmallCnn
 from search_spaces.optimizers import Adam, OptimizerConfig, lr_factor
@@ -22,13 +22,17 @@ MAX_EPOCHS = 100_000
 class Compute(Frozen):
     """What a trial runs on. threads and device change the last bits of a result, so they belong to the configuration.
 
-    gpus: share of one GPU that a trial reserves (device: cuda). precision: autocast type of the forward pass.
+    gpus: share of one GPU that a trial reserves (device: cuda). precision: autocast type of the forward pass. tf32:
+    let float32 products on a GPU round their factors to 10 bits. Weights lie channels last and Adam is fused on every
+    device; on a GPU photos pass through pinned memory. Deterministic kernels are asked for on a GPU; those that have no
+    such form warn.
     """
 
     threads: Count = 1
     device: Literal["cpu", "cuda"] = "cpu"
     gpus: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    tf32: bool = False
 
     @model_validator(mode="after")
     def _gpu(self) -> Self:
@@ -128,6 +132,12 @@ def _problems(trial: TrialConfig) -> list[str]:
         problems.append("split: no validation and no test classes, so nothing can be measured; set val_classes")
     if trial.measure.test and not trial.split.test_classes:
         problems.append("split.test_classes: 0, but measure.test is true; set one of them")
+    photos, drawn = isinstance(trial.dataset, PhotoSet), isinstance(trial.augment, Distort)
+    if photos == drawn and not isinstance(trial.augment, NoAugment):
+        problems.append(
+            f"augment.kind: {trial.augment.kind} is for {'drawings' if drawn else 'photos'}, and {trial.dataset.kind} "
+            f"has none; take {'random_resized_crop, random_crop' if photos else 'distort'} or none"
+        )
     k = trial.images_per_class
     if k is not None and trial.batches.size % k:
         problems.append(f"batches.size: {trial.batches.size} is no multiple of images_per_class={k}; change one")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont, features
 
-from search_spaces.datasets import AugmentConfig, Glyphs, NoAugment
+from search_spaces.datasets import Distort, Glyphs, NoAugment
 from study.data.arrays import ClassImages, DataError, cached
 from study.data.augment import distort
 from study.data.draws import generator
@@ -61,7 +61,7 @@ def _draw(config: Glyphs) -> ClassImages:
     )
 
 
-def distorted(drawn: npt.NDArray[np.uint8], config: AugmentConfig, seed: int) -> npt.NDArray[np.uint8]:
+def distorted(drawn: npt.NDArray[np.uint8], config: Distort | NoAugment, seed: int) -> npt.NDArray[np.uint8]:
     """(N, 32, 32) images, each distorted once, by draws of its own."""
     if isinstance(config, NoAugment):
         return drawn

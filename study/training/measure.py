@@ -12,7 +12,7 @@ from search_spaces.trial_config import TrialConfig
 from study.data.build import LabeledImages, TrialData
 from study.losses.base import Diverged, LossModule
 from study.training import diagnostics
-from study.training.metrics import recall_at_k
+from study.training.metrics import recall_at_k, recall_on_device
 from study.training.process import autocast
 
 # Embedded together, and compared with proxies together: enough to fill the kernels, little enough to stay in the cache.
@@ -62,7 +62,10 @@ class Measurer:
         arrays: Arrays = {}
         embedded = {name: self._embed(part, name) for name, part in self._held_out.items()}
         for name, part in self._held_out.items():
-            recall = recall_at_k(embedded[name].cpu().numpy(), part.labels.cpu().numpy(), wanted.recall_at)
+            if part.labels.is_cuda:
+                recall = recall_on_device(embedded[name], part.labels, wanted.recall_at)
+            else:
+                recall = recall_at_k(embedded[name].numpy(), part.labels.numpy(), wanted.recall_at)
             metrics |= {f"{name}_recall_at_{k}": recall.at[k] for k in wanted.recall_at}
             if epochs_done == self._trial.epochs:
                 arrays |= {f"{name}_class_hits": recall.class_hits, f"{name}_class_images": recall.class_images}
@@ -89,7 +92,7 @@ class Measurer:
         """
         self._model.eval()
         with torch.inference_mode(), autocast(self._trial.compute):
-            chunks = [self._model(images).float() for images in torch.split(part.images, _EMBED_IMAGES)]
+            chunks = [self._model(images).float() for images in part.clean(_EMBED_IMAGES)]
         embeddings = torch.cat(chunks)
         if not bool(embeddings.isfinite().all()):
             raise Diverged(f"an embedding of a {name} image is not finite")

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 _QUERIES_PER_BLOCK = 4096
 
@@ -51,7 +54,47 @@ def recall_at_k(embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int6
         _, found = index.search(unit[own], depth + 1)
         same = labels[_without_self(found, own)] == labels[own, None]
         ranks[own] = np.where(same.any(axis=1), same.argmax(axis=1), depth)
-    classes = int(labels.max()) + 1
+    return _recall(ranks, labels, ks, depth)
+
+
+def recall_on_device(embeddings: Tensor, labels: Tensor, ks: tuple[int, ...]) -> Recall:
+    """As recall_at_k, by blocked matrix products on the device of `embeddings`: for many images on a GPU.
+
+    The same neighbours wherever no two lie at one distance; rounding may part what faiss finds equal, and tf32, if it
+    is on, rounds coarsely: products here are float32 in full. Memory: a block of queries against all images.
+
+    Args: embeddings (N, D) float32, finite; labels (N,) int64, both on one device.
+    Raises: ValueError if N < 2 or shapes differ.
+    """
+    n = len(embeddings)
+    if n < 2 or labels.shape != (n,):
+        raise ValueError(f"Recall@K needs 2 or more images with a label each, got {n} images, labels {labels.shape}")
+    unit = F.normalize(embeddings.float(), dim=1)
+    depth = min(max(ks), n - 1)
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        ranks = torch.cat(
+            [_ranks(unit, labels, own, depth) for own in torch.split(torch.arange(n), _QUERIES_PER_BLOCK)]
+        )
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+    return _recall(ranks.cpu().numpy(), labels.cpu().numpy(), ks, depth)
+
+
+def _ranks(unit: Tensor, labels: Tensor, own: Tensor, depth: int) -> Tensor:
+    """(Q,) int64: place of the first neighbour of each query's class among `depth`; `depth` if there is none."""
+    own = own.to(unit.device)
+    cosines = unit[own] @ unit.T
+    cosines[torch.arange(len(own), device=unit.device), own] = -torch.inf
+    same = labels[cosines.topk(depth, dim=1).indices] == labels[own, None]
+    # argmax of equal values takes the first on a CPU and any on a GPU, so places are counted.
+    places = torch.arange(depth, device=unit.device).expand_as(same)
+    return torch.where(same, places, depth).amin(dim=1)
+
+
+def _recall(ranks: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], ks: tuple[int, ...], depth: int) -> Recall:
+    n, classes = len(ranks), int(labels.max()) + 1
     hits = np.bincount(labels[ranks == 0], minlength=classes).astype(np.int64)
     at = {k: float(np.count_nonzero(ranks < min(k, depth)) / n) for k in ks}
     return Recall(at, hits, np.bincount(labels, minlength=classes).astype(np.int64))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
-from search_spaces.models import ModelConfig
+from search_spaces.models import EfficientnetLite0, ModelConfig, SmallResnet, Timm, Torchvision
+from search_spaces.models import SmallCnn as SmallCnnConfig
+from study.training.backbones import Backbone, build_backbone
 
 
 class SmallCnn(nn.Module):
@@ -40,13 +43,70 @@ class SmallCnn(nn.Module):
         return embeddings
 
 
-def build_model(config: ModelConfig, in_channels: int, side: int, generator: torch.Generator) -> SmallCnn:
+class ResidualBlock(nn.Module):
+    """Two convolutions 3 x 3 with batch norm, added to what came in (He et al. 2016); a 1 x 1 where shapes differ."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.skip: nn.Module = nn.Identity()
+        if stride > 1 or in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+            self.skip = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, S, S) to (B, out_channels, S / stride, S / stride)."""
+        inner = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(inner)) + self.skip(x))
+
+
+class SmallResNet(nn.Module):
+    """Stages of residual blocks, the mean over what is left, one linear layer to the embedding."""
+
+    def __init__(self, channels: tuple[int, ...], per_stage: int, embedding_dim: int, in_channels: int) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        for out_channels in channels:
+            for index in range(per_stage):
+                stages.append(ResidualBlock(in_channels, out_channels, stride=1 if index else 2))
+                in_channels = out_channels
+        self.blocks = nn.Sequential(*stages)
+        self.embed = nn.Linear(in_channels, embedding_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings (B, D) of images (B, in_channels, side, side)."""
+        embeddings: Tensor = self.embed(self.blocks(images).mean(dim=(2, 3)))
+        return embeddings
+
+
+Network = SmallCnn | SmallResNet | Backbone
+
+
+def build_model(
+    config: ModelConfig, in_channels: int, side: int, generator: torch.Generator, pretrained: bool = True
+) -> Network:
     """The network for square images of `side` pixels, in channels-last memory format, on the CPU.
 
     All initial weights are drawn from `generator`, in the order of the layers: convolutions He-normal (fan in), the
-    linear layer Xavier-uniform, biases 0. torch's global generator decides nothing.
+    linear layer Xavier-uniform, biases 0; those of other packages as these draw them. torch's global generator decides
+    nothing.
+    Args: pretrained: False does not load the first weights that `config` names, for a network whose weights are about
+    to be replaced.
+    Raises: WeightsError if a package or its weights cannot be had.
     """
-    model = SmallCnn(config.channels, config.embedding_dim, in_channels, side)
+    model: SmallCnn | SmallResNet
+    match config:
+        case SmallCnnConfig():
+            model = SmallCnn(config.channels, config.embedding_dim, in_channels, side)
+        case SmallResnet():
+            model = SmallResNet(config.channels, config.blocks, config.embedding_dim, in_channels)
+        case Torchvision() | Timm() | EfficientnetLite0():
+            return build_backbone(config, side, generator, pretrained).to(memory_format=torch.channels_last)
+        case _:
+            assert_never(config)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)

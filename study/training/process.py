@@ -29,6 +29,8 @@ def prepare_process(compute: Compute) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # torch's own defaults differ between the two: products off, convolutions on.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.tf32
 
 
 def _keep_freed_memory() -> None:

@@ -17,10 +17,12 @@ from search_spaces.losses import AdaCos, adacos_fixed_scale, schedule_of
 from search_spaces.optimizers import lr_factor
 from search_spaces.schedules import scale_at
 from search_spaces.trial_config import Measure, TrialConfig
+from study.data.ahead import ahead
 from study.data.augment import distort
 from study.data.batches import epoch_batches
-from study.data.build import LabeledImages, TrialData
+from study.data.build import TrialData
 from study.data.draws import generator
+from study.data.photos import Photos
 from study.losses.base import Diverged, LossOutput
 from study.losses.build import build_loss
 from study.records import EpochResult
@@ -63,11 +65,11 @@ class Trainer:
         self._device = torch.device(trial.compute.device)
         self._labels = data.train.labels  # stay on the CPU, where the order of the images is drawn
         self._data = TrialData(
-            train=_to(data.train, self._device),
-            val=None if data.val is None else _to(data.val, self._device),
-            test=None if data.test is None else _to(data.test, self._device),
+            train=data.train.to(self._device),
+            val=None if data.val is None else data.val.to(self._device),
+            test=None if data.test is None else data.test.to(self._device),
         )
-        _, channels, side, _ = data.train.images.shape
+        channels, side = data.train.shape
         classes = len(data.train.names)
         self.model = build_model(trial.model, channels, side, generator(seed, "model")).to(self._device)
         self.loss = build_loss(trial.loss, classes, trial.model.embedding_dim, generator(seed, "loss")).to(self._device)
@@ -156,6 +158,8 @@ class Trainer:
         self.model.blocks.requires_grad_(epoch >= optimizer.lr_schedule.warmup_epochs)
         self.model.train()
         self.loss.train()
+        # Stochastic depth in some large networks draws from the global generator, on whichever device.
+        torch.manual_seed(generator(self.seed, "network", epoch).initial_seed())
         running = _Running()
         for batch, (images, labels) in enumerate(self._batches(epoch)):
             try:
@@ -168,10 +172,13 @@ class Trainer:
         return metrics | self.loss.epoch_metrics()
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's images (B, 1, H, W), distorted, and labels (B,)."""
+        """The epoch's images (B, channels, side, side), distorted, and labels (B,)."""
         trial, train = self.trial, self._data.train
         order = generator(self.seed, "order", epoch)
         batches = epoch_batches(self._labels, trial.batches, trial.images_per_class, order)
+        if isinstance(train.images, Photos):
+            yield from self._photo_batches(epoch, batches, train.images)
+            return
         draws = generator(self.seed, "augment", epoch, device=self._device.type)
         together = max(1, _DISTORT_IMAGES // trial.batches.size)
         for first in range(0, len(batches), together):
@@ -182,6 +189,21 @@ class Trainer:
                 images = distort(images, trial.augment, draws)
             sizes = [len(batch) for batch in chunk]
             yield from zip(torch.split(images, sizes), torch.split(train.labels[indices], sizes), strict=True)
+
+    def _photo_batches(self, epoch: int, batches: list[Tensor], photos: Photos) -> Iterator[tuple[Tensor, Tensor]]:
+        """As _batches: each place in the epoch's order has its own draws, so it is no matter who cuts when."""
+        augment = self.trial.augment
+        assert not isinstance(augment, Distort)
+        boxes = photos.boxes(torch.cat(batches), augment, generator(self.seed, "augment", epoch))
+        ends = np.cumsum([len(batch) for batch in batches])
+
+        def squares() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch, end in zip(batches, ends.tolist(), strict=True):
+                images = photos.squares(batch, boxes[end - len(batch) : end], self._device)
+                yield images, self._data.train.labels[batch.to(self._device)]
+
+        # On a GPU the processor cuts the next batch meanwhile. On a CPU it would take the threads that train.
+        return ahead(squares()) if self._device.type == "cuda" else squares()
 
     def _step(self, images: Tensor, labels: Tensor, scale: float | None, running: _Running) -> None:
         with autocast(self.trial.compute):
@@ -277,10 +299,6 @@ def _cloned(value: Any) -> Any:
     if isinstance(value, list):
         return [_cloned(item) for item in value]
     return value
-
-
-def _to(part: LabeledImages, device: torch.device) -> LabeledImages:
-    return LabeledImages(part.images.to(device), part.labels.to(device), part.names)
 
 
 def wants_untrained(measure: Measure) -> bool:

@@ -42,6 +42,6 @@ def load_network(path: str | Path) -> nn.Module:
         raise ValueError(f"{path}: has format {saved.get('format')}, this version reads {WEIGHTS_FORMAT}")
     trial = TrialConfig.model_validate_json(saved["trial"])
     channels, side = saved["image_shape"]
-    network = build_model(trial.model, channels, side, torch.Generator())
+    network = build_model(trial.model, channels, side, torch.Generator(), pretrained=False)
     network.load_state_dict(saved["network"])
     return network.eval()

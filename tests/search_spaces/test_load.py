@@ -69,7 +69,10 @@ UNKNOWN = [
     (f"{TRIAL}sedes: [1]\n", "sedes: unknown field; did you mean seeds?"),
     (trial(bacthes="{size: 8}"), "trial.bacthes: unknown field; did you mean batches?"),
     (trial(measure="{recal_at: [1]}"), "trial.measure.recal_at: unknown field; did you mean recall_at?"),
-    (trial(model="{embeding_dim: 8}"), "trial.model.embeding_dim: unknown field; did you mean embedding_dim?"),
+    (
+        trial(model="{kind: small_cnn, embeding_dim: 8}"),
+        "trial.model.embeding_dim: unknown field; did you mean embedding_dim?",
+    ),
     (trial(loss="{kind: center, lamda: 1}"), "trial.loss.lamda: unknown field; did you mean lambda?"),
     (trial(loss="{kind: softmax, xyz: 1}"), "trial.loss.xyz: unknown field; known are kind"),
     (scale("{kind: constant, value: 20, valeu: 3}"), "trial.loss.scale.valeu: unknown field; did you mean value?"),
@@ -109,7 +112,7 @@ UNKNOWN = [
         "vary.loss.1.lambda: hihg: unknown field; did you mean high?",
     ),
 ]
-DATASETS = "glyphs, digits, omniglot, mnist, fashion_mnist, kmnist, emnist"
+DATASETS = "glyphs, digits, omniglot, mnist, fashion_mnist, kmnist, emnist, cub200, cars196, sop, image_folder"
 KINDS = [
     (trial(dataset="{}"), f"trial.dataset: has no `kind`; give one of {DATASETS}"),
     (
@@ -127,7 +130,7 @@ KINDS = [
         scale("{kind: NO}"),
         "trial.loss.scale: unknown kind 'NO'; known are constant, learned, linear, quadratic, steps, switch",
     ),
-    (trial(model="{kind: small_cn}"), 'trial.model.kind: unknown value "small_cn"; did you mean small_cnn?'),
+    (trial(model="{kind: small_cn}"), "trial.model: unknown kind 'small_cn'; did you mean small_cnn?"),
     (
         vary("{loss.scale.value: {low: 1, high: 3}}"),
         "vary.loss.scale.value: has no `kind`; give one of float, int, choice",
@@ -194,7 +197,7 @@ LISTS = [
     (vary("{loss.scale.value: [1, 3, 1]}"), "vary.loss.scale.value: 1 stands twice; list each value once"),
     (vary("{loss.scale.value: [1, 1.0]}"), "vary.loss.scale.value: 1 stands twice; list each value once"),
     (
-        trial(model="{channels: [1, 1, 1, 1, 1, 1]}"),
+        trial(model="{kind: small_cnn, channels: [1, 1, 1, 1, 1, 1]}"),
         "trial.model.channels: holds 6 values, takes at most 5; list fewer",
     ),
     (

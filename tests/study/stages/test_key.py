@@ -223,6 +223,20 @@ WHOLES = [
     {"dataset": {"kind": "omniglot"}},
     {"dataset": {"kind": "kmnist", "images_per_class": 9}},
     {"dataset": {"kind": "emnist", "images_per_class": 9}},
+    {"dataset": {"kind": "cub200"}, "augment": {"kind": "random_resized_crop"}},
+    {"dataset": {"kind": "cars196"}, "augment": {"kind": "random_crop"}},
+    {"model": {"kind": "small_resnet"}},
+    {"model": {"kind": "efficientnet_lite0"}},
+    {"model": {"kind": "timm", "architecture": "resnet18", "weights": {"kind": "imagenet"}}},
+    {
+        "model": {
+            "kind": "torchvision",
+            "architecture": "googlenet",
+            "weights": {"kind": "file", "path": "w", "sha256": "0" * 64},
+        }
+    },
+    {"dataset": {"kind": "sop"}, "augment": {"kind": "none"}},
+    {"dataset": {"kind": "image_folder", "folder": "pets", "table": "t"}, "augment": {"kind": "random_crop"}},
     {"augment": {"kind": "none"}, "batches": {"images_per_class": 4}},
     {"dataset": {"kind": "glyphs", "distortion": {"kind": "none"}}},
 ]
@@ -247,7 +261,7 @@ def others(owner: BaseModel, name: str, value: Any) -> list[Any]:
     annotation = type(owner).model_fields[name].annotation
     if get_origin(annotation) is Literal:
         return [other for other in get_args(annotation) if other != value]
-    found: list[Any] = [2]
+    found: list[Any] = [2, 224]
     match value:
         case bool():
             found = [not value]
@@ -256,7 +270,9 @@ def others(owner: BaseModel, name: str, value: Any) -> list[Any]:
         case float():
             found = [value * 0.5, value + 0.25, 0.5]
         case tuple():
-            found = [value[:-1], (*value, 3), (3,), ("images_background",)]
+            found = [value[:-1], (*value, 3), (3,), ("images_background",), (0.5, 0.75), (0.5, 0.75, 0.25)]
+        case str():
+            found = ["other", "1" * 64]
     return [other for other in found if other != value]
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from study.training import metrics
-from study.training.metrics import recall_at_k
+from study.training.metrics import Recall, recall_at_k, recall_on_device
 
 Embeddings = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -99,3 +100,36 @@ def test_one_image_or_too_few_labels_are_refused() -> None:
         recall_at_k(np.ones((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int64), (1,))
     with pytest.raises(ValueError, match="a label each"):
         recall_at_k(np.ones((3, 2), dtype=np.float32), np.zeros(2, dtype=np.int64), (1,))
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def on_device(embeddings: Embeddings, labels: Labels, ks: tuple[int, ...], device: str) -> Recall:
+    return recall_on_device(torch.from_numpy(embeddings).to(device), torch.from_numpy(labels).to(device), ks)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("block", [7, 4096])
+def test_blocked_products_find_what_faiss_finds(device: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_QUERIES_PER_BLOCK", block)
+    rng = np.random.default_rng(0)
+    embeddings = (rng.normal(size=(300, 6)) * rng.uniform(0.1, 10, size=(300, 1))).astype(np.float32)
+    labels = rng.integers(0, 20, size=300)
+    for ks in ((1, 2, 4, 8), (1,), (1, 500)):
+        faiss_found, found = recall_at_k(embeddings, labels, ks), on_device(embeddings, labels, ks, device)
+        assert found.at == faiss_found.at
+        assert (found.class_hits == faiss_found.class_hits).all()
+        assert (found.class_images == faiss_found.class_images).all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_under_ties_blocked_products_give_each_query_k_neighbours_too(device: str) -> None:
+    embeddings = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    assert on_device(embeddings, np.array([0, 0, 1, 2]), (1,), device).at == {1: 0.5}
+    labels = np.array([0] * 9 + [1])
+    assert on_device(np.ones((10, 2), dtype=np.float32), labels, (2,), device).at == {2: 0.9}
+    alone = on_device(np.ones((5, 2), dtype=np.float32), np.arange(5), (1, 2, 4), device)
+    assert alone.at == {1: 0.0, 2: 0.0, 4: 0.0}
+    with pytest.raises(ValueError, match="2 or more images"):
+        on_device(np.ones((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int64), (1,), device)

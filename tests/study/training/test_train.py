@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.datasets import Batches, Digits, Glyphs, NoAugment, Split
+from search_spaces.datasets import (
+    AugmentConfig,
+    Batches,
+    Digits,
+    Glyphs,
+    ImageFolder,
+    NoAugment,
+    RandomCrop,
+    RandomResizedCrop,
+    Split,
+)
 from search_spaces.losses import (
     AdaCos,
     Center,
@@ -25,9 +35,11 @@ from search_spaces.models import SmallCnn
 from search_spaces.optimizers import Adam, AdamW, LrSchedule, OptimizerConfig, Sgd, TieToScale
 from search_spaces.schedules import ConstantScale, LearnedScale, LinearScale, SwitchScale
 from search_spaces.trial_config import Compute, Measure, TrialConfig
+from study.data.ahead import ahead
 from study.data.build import TrialData, load_trial_data
 from study.losses.base import Diverged, LossOutput
 from study.training.train import Measured, Trainer, _Running, train
+from tests.study.data import miniatures
 
 SCALED = NormalizedSoftmax(scale=ConstantScale(value=8.0))
 TRIAL = TrialConfig(
@@ -145,7 +157,7 @@ from pathlib import Path
 from search_spaces.trial_config import TrialConfig
 from study.data.build import load_trial_data
 from study.training.train import Trainer
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = [str(Path.cwd()), sys.argv[2]]
 from test_train import digest
 trial = TrialConfig.model_validate_json(sys.argv[1])
 trainer = Trainer(trial, 0, load_trial_data(trial, Path(), Path()))
@@ -189,6 +201,7 @@ def test_batches_without_distortion_are_the_images_themselves(data: TrialData) -
     batches = list(trainer._batches(0))
     assert [len(labels) for _, labels in batches] == [8, 8, 8, 8, 4]
     seen = torch.cat([images for images, _ in batches]).flatten(1)
+    assert isinstance(data.train.images, torch.Tensor)
     assert torch.equal(seen.sort(dim=0).values, data.train.images.flatten(1).sort(dim=0).values)
 
 
@@ -344,6 +357,54 @@ def test_low_precision_trains_and_resumes_to_the_bit(precision: str, data: Trial
         full.run_epoch().result.metrics["loss"] != metrics_of(list(train(trial.replace(epochs=1), 0, data)))[-1]["loss"]
     )
     assert full.run_epoch().result.metrics["loss"] == pytest.approx(expected["loss"], rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
+    folder = tmp_path_factory.mktemp("photos")
+    miniatures.class_folders(folder)
+    return load_trial_data(PHOTOS, folder, folder)
+
+
+PHOTOS = TRIAL.replace(
+    dataset=ImageFolder(folder="pets", shorter_side=40, side=32),
+    split=Split(train_classes=2, val_classes=1, test_classes=1),
+    augment=RandomResizedCrop(),
+    batches=Batches(size=4),
+    epochs=3,
+)
+
+
+@pytest.mark.parametrize("augment", [RandomResizedCrop(), RandomCrop(), NoAugment()], ids=lambda config: config.kind)
+def test_training_on_photos_resumes_to_the_bit(augment: AugmentConfig, photos: TrialData) -> None:
+    trial = PHOTOS.replace(augment=augment)
+    unbroken = Trainer(trial, 0, photos)
+    unbroken.run_epoch()
+    state = on_disk(unbroken.state())
+    expected = [unbroken.run_epoch() for _ in range(2)]
+    resumed = Trainer(trial, 0, photos)
+    resumed.load_state(state)
+    assert metrics_of([resumed.run_epoch() for _ in range(2)]) == metrics_of(expected)
+    assert digest(resumed.state()) == digest(unbroken.state())
+
+
+def test_photos_are_cut_anew_in_each_epoch_and_differ_by_seed(photos: TrialData) -> None:
+    def first(seed: int, epoch: int) -> torch.Tensor:
+        return next(Trainer(PHOTOS, seed, photos)._batches(epoch))[0]
+
+    images = first(0, 0)
+    assert images.shape == (4, 3, 32, 32)
+    assert 0.0 <= images.min() < images.max() <= 1.0
+    assert torch.equal(images, first(0, 0))
+    assert not torch.equal(images, first(0, 1))
+    assert not torch.equal(images, first(1, 0))
+
+
+def test_the_background_thread_that_feeds_a_gpu_gives_the_same_batches(photos: TrialData) -> None:
+    trainer = Trainer(PHOTOS, 0, photos)
+    for (images, labels), (other, other_labels) in zip(trainer._batches(0), ahead(trainer._batches(0)), strict=True):
+        assert torch.equal(images, other)
+        assert torch.equal(labels, other_labels)
 
 
 def test_a_few_epochs_on_glyphs_beat_the_untrained_network(cache_dir: Path) -> None:
