@@ -61,14 +61,19 @@ def load_emnist(config: Emnist, data_dir: Path) -> ClassImages:
 
 def _read(reader: Any, data_dir: Path, unpacked: list[str], sources: list[tuple[str, str]], **options: Any) -> Any:
     """One of torchvision's MNIST classes. unpacked: its files; sources: address and md5 of what it would fetch."""
-    missing = True
     folder = data_dir / reader.__name__ / "raw"
+
+    def lacks() -> bool:
+        return not all((folder / name).exists() for name in unpacked)
+
+    missing = lacks()
     try:
+        if not missing:  # a folder that may only be read serves too
+            return reader(data_dir, **options)
         data_dir.mkdir(parents=True, exist_ok=True)
         # Workers of one machine that find nothing would all write the same files.
         with FileLock(data_dir / f".{reader.__name__}.lock"), fetching():
-            missing = not all((folder / name).exists() for name in unpacked)
-            return reader(data_dir, download=missing, **options)
+            return reader(data_dir, download=lacks(), **options)
     except (OSError, RuntimeError, AssertionError, ValueError, KeyError, IndexError, EOFError) as error:
         if missing:
             wanted = ", ".join(f"{url} (md5 {md5})" for url, md5 in sources)

@@ -158,3 +158,10 @@ def test_a_download_has_a_timeout_and_leaves_none_behind() -> None:
     with fetch.fetching():
         assert socket.getdefaulttimeout() == 10.0
     assert socket.getdefaulttimeout() == before
+
+
+def test_files_that_are_there_are_read_without_writing_beside_them(tmp_path: Path) -> None:
+    miniature(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    mnist.load(PART, tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
