@@ -76,8 +76,8 @@ def test_fifty_damaged_ledgers_are_one_line_or_lose_a_torn_tail(tmp_path: Path) 
         assert result.output.startswith(str(path)), f"seed {seed}: {result.output}"
         with contextlib.suppress(LedgerError):
             LedgerWriter(home / "old").close()
-        if data:
-            assert path.read_bytes() == data, "a damaged ledger is not written to"
+        torn_first_line = b"\n" not in data  # of a driver that died in its first write: nothing was on record
+        assert path.read_bytes() == data or torn_first_line, "a damaged ledger is not written to"
     assert told >= 20
 
 
