@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ray import tune
-from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from search_spaces.trial_config import Compute
+from study.tuning.deaths import a_node_is_gone, death_of
 from study.tuning.driver import Driver
-from study.tuning.slots import slots
+from study.tuning.slots import Slots, slots
 from study.tuning.worker import EndReport, EpochReport, Report, Workplace, train_job
 
 T = TypeVar("T")
@@ -71,18 +71,6 @@ def run_trials(
 
 def _trial_name(trial: Any) -> str:
     return str(trial.trial_id)
-
-
-def death_of(error: BaseException | None) -> tuple[str, bool]:
-    """Why a Ray trial's process died, in words, and whether the trial is blameless. error: as Ray raised it."""
-    text = str(error)
-    if isinstance(error, RayActorError) and error.preempted:
-        return "its node was preempted", True
-    if "node has died" in text or "node was terminated" in text:
-        return "its node died", True
-    if isinstance(error, OutOfMemoryError) or "running low on memory" in text or "(OOM)" in text:
-        return "oom: Ray killed its process, because the node ran low on memory", False
-    return "its process died", False
 
 
 class _Desk:
@@ -141,7 +129,7 @@ class _Searcher(Searcher):
         super().__init__()
         self._desk = desk
         self._workplace = workplace.model_dump_json()
-        self._compute = compute
+        self._slots = Slots(compute)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -150,7 +138,7 @@ class _Searcher(Searcher):
         return self._desk.call(lambda: self._next(trial_id), Searcher.FINISHED)
 
     def _next(self, ray_trial: str) -> Any:
-        if self._desk.numbers and len(self._desk.numbers) >= slots(self._compute):
+        if self._desk.numbers and len(self._desk.numbers) >= self._slots.count():
             # Tune asks ahead of free slots; a trial decided on later knows more results and more stages.
             return None
         job = self._desk.driver.next_job(ray_trial)
@@ -183,8 +171,7 @@ class _Scheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         # Before the searcher hears of it, which is told no more than that there was an error.
-        error = _error_of(trial)
-        words, blameless = death_of(error)
+        words, blameless = death_of(_error_of(trial), a_node_is_gone)
         self._desk.call(lambda: self._desk.exit(trial.trial_id, words, blameless=blameless), None)
 
 
