@@ -142,7 +142,7 @@ def client(uri: str) -> Any:
 
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """Turns what MLflow raises (its own, SQLAlchemy's and the network's errors) into TrackingError."""
+    """Turns what MLflow raises (its own, SQLAlchemy's, the network's, a missing driver's) into TrackingError."""
     quiet()
     from mlflow.exceptions import MlflowException
     from requests import RequestException
@@ -152,3 +152,5 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         raise TrackingError(f"MLflow at {uri}: {in_one_line(error)}") from error
+    except ModuleNotFoundError as error:
+        raise TrackingError(f"MLflow at {uri}: needs the Python package {error.name}; install it") from error

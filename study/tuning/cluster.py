@@ -29,6 +29,7 @@ from study.tuning.slots import slots, slots_on
 from study.tuning.worker import Workplace
 
 _PACKAGES = ("ray", "torch", "scale-study")
+_PROBE_S = 10.0
 _NODE_S = 120.0
 _SEEN_S = 30.0
 """How long an answer may take to be seen here: a network file system shows a new file late."""
@@ -40,6 +41,13 @@ def joined_ray(address: str) -> Iterator[None]:
     where = f"--address {address}"
     if address.startswith("ray://"):
         raise ConfigError(f"{where}: Ray's client cannot carry a study; run on a node of the cluster, with host:port")
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise ConfigError(f"{where}: is not HOST:PORT; give the address that `ray start --head` printed")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_S).close()  # Ray itself tries for minutes
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{where}: nobody answers there ({error}); start the cluster (docs/cluster.md)") from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     handler = signal.getsignal(signal.SIGTERM)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,6 +142,19 @@ def test_a_trial_that_fits_nowhere_is_refused(
 def test_rays_client_is_refused() -> None:
     with pytest.raises(ConfigError, match="run on a node of the cluster"), joined_ray("ray://head:10001"):
         pass
+
+
+@pytest.mark.parametrize("address", ["auto", "head", "head:", ""])
+def test_an_address_without_a_port_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="is not HOST:PORT"), joined_ray(address):
+        pass
+
+
+def test_nobody_at_the_address_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConfigError, match=f"--address 127.0.0.1:{port}: nobody answers there"):
+        joined_ray(f"127.0.0.1:{port}").__enter__()
 
 
 def test_a_version_mismatch_is_one_line() -> None:
