@@ -25,6 +25,7 @@ from search_spaces.base import Frozen
 from search_spaces.load import ConfigError
 from search_spaces.trial_config import Compute
 from study.ledger.write import write_atomic
+from study.tuning.ray_local import own_sigterm
 from study.tuning.slots import slots, slots_on
 from study.tuning.worker import Workplace
 
@@ -51,7 +52,8 @@ def joined_ray(address: str) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        with own_sigterm():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"{where}: {_why_not(str(error))}") from error
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import ray
+from ray._private import utils as ray_utils
 
 from search_spaces.load import ConfigError
 from study.ledger.lock import lives
@@ -82,16 +83,31 @@ def _deaf_children() -> Iterator[None]:
     """Processes started meanwhile never hear SIGTERM, and our own handler for it stays.
 
     A scheduler, systemd or `timeout` signals a whole group: Ray's processes must outlive the signal, for the driver
-    to end cleanly. A blocked signal is inherited (Ray itself blocks SIGINT so), and ray.init would install a handler
-    for SIGTERM that aborts the process.
+    to end cleanly. A blocked signal is inherited (Ray itself blocks SIGINT so).
     """
     handler = signal.getsignal(signal.SIGTERM)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
+        with own_sigterm():
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # once connected, Ray's C++ part has set one that aborts
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """ray.init leaves SIGTERM to our handler.
+
+    It would set one that raises SystemExit wherever the program is, where some are ignored and lost; and other threads
+    take a signal that this one blocks. There is no option, so we reach for what it calls.
+    """
+    ours = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda handler: None
+    try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ray_utils.set_sigterm_handler = ours
 
 
 @contextlib.contextmanager

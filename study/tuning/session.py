@@ -130,7 +130,8 @@ def run_session(
             note = "stopped"
             try:
                 with _own_ray(options):
-                    run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
+                    if not driver.stopping:
+                        run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
                 note = "stopped" if driver.stopping else "finished"
             finally:
                 with contextlib.suppress(Exception):  # a full disk: the error under way says so

@@ -66,13 +66,14 @@ def test_sigterm_is_heard_by_our_handler_and_never_by_rays_processes(ray_is: Cal
 
     def init(_temp_dir: str, **others: Any) -> None:
         started.append(subprocess.Popen([*SLEEP, _temp_dir]))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's own handler ends the process
+        ray_local.ray_utils.set_sigterm_handler(signal.SIG_DFL)  # as ray.init does
+        os.kill(os.getpid(), signal.SIGTERM)
 
     ray_is(init)
     try:
         with local_ray(1, 0):
             os.kill(os.getpid(), signal.SIGTERM)
-            assert heard == [signal.SIGTERM]
+            assert heard == [signal.SIGTERM] * 2
             started[0].terminate()
             time.sleep(0.1)
             assert started[0].poll() is None
