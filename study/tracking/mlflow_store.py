@@ -25,6 +25,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds, not 120: the ledger holds everything, so a slow server may wait
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the mirror tries again itself
     "MLFLOW_TRUNCATE_LONG_VALUES": "false",  # refuse what is too long; we shorten with a mark
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server would get two lines for each run
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it prints tracebacks of faults that we report in a line
     # With a pool, a connection would outlive the deletion of its database and write to nowhere.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
