@@ -42,6 +42,9 @@ _TRACKING = click.option(
 )
 _CPUS = click.option("--cpus", type=click.IntRange(1), help="Processors to use; by default all.")
 _GPUS = click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs to use.")
+_ADDRESS = click.option(
+    "--address", help="Run on the Ray cluster at HOST:PORT, of which this machine is a node (docs/cluster.md)."
+)
 _SEPARATE = click.option(
     "--separate", is_flag=True, help="Train every trial from its first epoch; the results are the same."
 )
@@ -73,6 +76,7 @@ def main() -> None:
     Exit codes: 0 done; 2 a fault in what was given, named in one line; 130 stopped by Ctrl-C, 143 by SIGTERM, both
     with the line that resumes.
     """
+    os.umask(0o077)  # nothing that a study writes is for others
 
 
 @main.command()
@@ -95,6 +99,7 @@ def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @_TRACKING
     @_CPUS
     @_GPUS
+    @_ADDRESS
     @_SEPARATE
     @wraps(command)
     def gathered(
@@ -104,12 +109,17 @@ def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tracking_uri: str | None,
         cpus: int | None,
         gpus: int,
+        address: str | None,
         separate: bool,
         **kwargs: Any,
     ) -> Any:
         place = Home(home)
         uri = check_uri(tracking_uri or place.mlflow_uri)
-        options = Options(place, data_dir=data, tracking_uri=uri, cpus=cpus, gpus=gpus, share=not separate)
+        if address is not None and (cpus is not None or gpus):
+            raise ConfigError("--address: the cluster says what its nodes have; leave --cpus and --gpus out")
+        options = Options(
+            place, data_dir=data, tracking_uri=uri, cpus=cpus, gpus=gpus, share=not separate, address=address
+        )
         return command(*args, options=options, **kwargs)
 
     return gathered
@@ -152,6 +162,8 @@ def resume(name: str, file: Path | None, options: Options) -> None:
 
 
 def _run(study_config: StudyConfig, source: str, options: Options, *, resume: bool) -> None:
+    if options.address is not None:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"  # Ray reads it at import: it may listen beyond loopback
     from rich.console import Console
 
     from study.console import Watch

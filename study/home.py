@@ -50,7 +50,8 @@ class Home:
 class Options:
     """How and where a study runs; nothing here changes a result.
 
-    cpus: processors of this machine to use, None all. share: False trains every trial from its first epoch.
+    cpus: processors of this machine to use, None all. address: of a running Ray cluster, in place of this machine.
+    share: False trains every trial from its first epoch.
     """
 
     home: Home
@@ -59,3 +60,4 @@ class Options:
     cpus: int | None = None
     gpus: int = 0
     share: bool = True
+    address: str | None = None

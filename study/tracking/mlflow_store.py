@@ -25,6 +25,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds, not 120: the ledger holds everything, so a slow server may wait
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the mirror tries again itself
     "MLFLOW_TRUNCATE_LONG_VALUES": "false",  # refuse what is too long; we shorten with a mark
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server would get two lines for each run
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it prints tracebacks of faults that we report in a line
     # With a pool, a connection would outlive the deletion of its database and write to nowhere.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
@@ -142,7 +143,7 @@ def client(uri: str) -> Any:
 
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """Turns what MLflow raises (its own, SQLAlchemy's and the network's errors) into TrackingError."""
+    """Turns what MLflow raises (its own, SQLAlchemy's, the network's, a missing driver's) into TrackingError."""
     quiet()
     from mlflow.exceptions import MlflowException
     from requests import RequestException
@@ -152,3 +153,5 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         raise TrackingError(f"MLflow at {uri}: {in_one_line(error)}") from error
+    except ModuleNotFoundError as error:
+        raise TrackingError(f"MLflow at {uri}: needs the Python package {error.name}; install it") from error

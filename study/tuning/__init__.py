@@ -1,1 +1,14 @@
 """Ray Tune and Optuna live here only: who trains what, when, and who is stopped."""
+
+import os
+
+# Ray reads these when it is imported. The last one keeps a Ray of our own on loopback; `--address` sets it before.
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}.items():
+    os.environ.setdefault(_name, _value)

@@ -5,78 +5,25 @@ Tune asks our searcher for trials and our scheduler about each result; both only
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
+import pickle
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-}
-for _name, _value in _QUIET.items():
-    os.environ.setdefault(_name, _value)  # ray reads them when it is imported
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-from ray.tune.stopper import Stopper  # noqa: E402
+from search_spaces.trial_config import Compute
+from study.tuning.deaths import a_node_is_gone, death_of
+from study.tuning.driver import Driver
+from study.tuning.slots import Slots, slots
+from study.tuning.worker import EndReport, EpochReport, Report, Workplace, train_job
 
-from search_spaces.trial_config import Compute  # noqa: E402
-from study.ledger.lock import lives  # noqa: E402
-from study.tuning.driver import Driver  # noqa: E402
-from study.tuning.worker import EndReport, EpochReport, Report, Workplace, train_job  # noqa: E402
-
-OBJECT_STORE_BYTES = 200_000_000
-_PREFIX = "study-ray-"
 T = TypeVar("T")
-
-
-@contextlib.contextmanager
-def local_ray(cpus: int, gpus: int) -> Iterator[None]:
-    """A Ray of our own on this machine, on loopback only; its files go with it."""
-    _remove_stale(Path(_short_temp()))
-    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_temp())
-    umask = os.umask(0o077)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
-        ray.init(
-            num_cpus=cpus,
-            num_gpus=gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=folder,
-            _node_ip_address="127.0.0.1",
-        )
-        yield
-    finally:
-        ray.shutdown()
-        os.umask(umask)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale(place: Path) -> None:
-    """Remove the folders of drivers of ours that were killed before they could."""
-    for folder in place.glob(f"{_PREFIX}*"):
-        owner = folder.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdigit() and folder.stat().st_uid == os.getuid() and not lives(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _short_temp() -> str:
-    # Ray's socket paths are limited to 107 bytes, and a long TMPDIR would break them.
-    return tempfile.gettempdir() if len(tempfile.gettempdir()) <= 20 else "/tmp"
 
 
 def run_trials(
@@ -94,7 +41,7 @@ def run_trials(
     Raises: whatever the driver raises (LedgerError, say), once the workers have been let go.
     """
     desk = _Desk(driver, after_event)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, _slots(compute)))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots(compute)))
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         tuner = tune.Tuner(
@@ -124,13 +71,6 @@ def run_trials(
 
 def _trial_name(trial: Any) -> str:
     return str(trial.trial_id)
-
-
-def _slots(compute: Compute) -> int:
-    """Trials that the cluster can train at once."""
-    have = ray.cluster_resources()
-    by_cpu = int(have.get("CPU", 0) // compute.threads)
-    return min(by_cpu, int(have.get("GPU", 0) / compute.gpus)) if compute.gpus else by_cpu
 
 
 class _Desk:
@@ -189,7 +129,7 @@ class _Searcher(Searcher):
         super().__init__()
         self._desk = desk
         self._workplace = workplace.model_dump_json()
-        self._compute = compute
+        self._slots = Slots(compute)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -198,7 +138,7 @@ class _Searcher(Searcher):
         return self._desk.call(lambda: self._next(trial_id), Searcher.FINISHED)
 
     def _next(self, ray_trial: str) -> Any:
-        if self._desk.numbers and len(self._desk.numbers) >= _slots(self._compute):
+        if self._desk.numbers and len(self._desk.numbers) >= self._slots.count():
             # Tune asks ahead of free slots; a trial decided on later knows more results and more stages.
             return None
         job = self._desk.driver.next_job(ray_trial)
@@ -228,6 +168,20 @@ class _Scheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         goes_on = self._desk.call(lambda: self._desk.take(trial.trial_id, result["report"]), False)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        # Before the searcher hears of it, which is told no more than that there was an error.
+        words, blameless = death_of(_error_of(trial), a_node_is_gone)
+        self._desk.call(lambda: self._desk.exit(trial.trial_id, words, blameless=blameless), None)
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What Ray raised for a Tune trial; Tune has just written it to a file of its own on this machine."""
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    error = pickle.loads(Path(path).read_bytes())
+    return error if isinstance(error, BaseException) else None
 
 
 class _Forget(tune.Callback):

@@ -20,6 +20,7 @@ from pydantic import JsonValue
 
 from search_spaces.load import ConfigError
 from search_spaces.study_config import StudyConfig
+from search_spaces.trial_config import Compute
 from study.home import Home, Options
 from study.ledger.lock import DriverLock
 from study.ledger.read import StudyRecord, read_study
@@ -30,10 +31,12 @@ from study.stages.shelf import Shelf
 from study.stages.store import StageStore
 from study.tracking.mirror import Mirror
 from study.tracking.mlflow_mirror import MlflowView
+from study.tuning.cluster import check_nodes, joined_ray
 from study.tuning.driver import Driver
 from study.tuning.inherited import Source
 from study.tuning.proposals import OptunaJournal
-from study.tuning.ray_backend import local_ray, run_trials
+from study.tuning.ray_backend import run_trials
+from study.tuning.ray_local import local_ray
 from study.tuning.verify import JOURNAL_NAME, open_journal
 from study.tuning.worker import Workplace, train_job
 
@@ -99,7 +102,13 @@ def run_session(
     sources = _sources(study_config, options.home)
     folder = options.home.folder(study_config.name)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with DriverLock(folder), LedgerWriter(folder) as ledger:
+    workplace = Workplace(
+        data_dir=str(options.data_dir.resolve()),
+        cache_dir=str(options.home.cache.resolve()),
+        stages_dir=str((folder / "stages").resolve()),
+    )
+    compute = study_config.trial.compute
+    with DriverLock(folder), _cluster(options.address, folder, workplace, compute), LedgerWriter(folder) as ledger:
         if not _open(ledger, study_config, source, resume=resume):
             return Outcome(ledger.record, None, "")
         environment = Environment(torch=metadata.version("torch"), cpu=_cpu_capability())
@@ -119,17 +128,11 @@ def run_session(
                     mirror.notify()
                 watch(driver)
 
-            workplace = Workplace(
-                data_dir=str(options.data_dir.resolve()),
-                cache_dir=str(options.home.cache.resolve()),
-                stages_dir=str((folder / "stages").resolve()),
-            )
-            compute = study_config.trial.compute
             note = "stopped"
             try:
-                with local_ray(options.cpus or os.cpu_count() or 1, options.gpus):
-                    signals.arm()
-                    run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
+                with _own_ray(options):
+                    if not driver.stopping:
+                        run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
                 note = "stopped" if driver.stopping else "finished"
             finally:
                 with contextlib.suppress(Exception):  # a full disk: the error under way says so
@@ -137,6 +140,23 @@ def run_session(
             complete = [mirror.close(_MIRROR_TIMEOUT_S) for mirror in mirrors]
         error = "" if all(complete) else next((mirror.last_error for mirror in mirrors if mirror.last_error), "slow")
         return Outcome(ledger.record, signals.received[0] if signals.received else None, error)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None, folder: Path, workplace: Workplace, compute: Compute) -> Iterator[None]:
+    """The cluster at `address`, its nodes asked before anything is recorded. None: nothing; our own Ray comes later."""
+    if address is None:
+        yield
+        return
+    with joined_ray(address):
+        check_nodes(folder.resolve(), workplace, compute)
+        yield
+
+
+def _own_ray(options: Options) -> contextlib.AbstractContextManager[None]:
+    if options.address is not None:
+        return contextlib.nullcontext()
+    return local_ray(options.cpus or os.cpu_count() or 1, options.gpus)
 
 
 def _sources(study_config: StudyConfig, home: Home) -> list[Source]:
@@ -207,13 +227,9 @@ class _StopSignals:
 
     def __enter__(self) -> Self:
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.arm()
-        return self
-
-    def arm(self) -> None:
-        """Take the signals again: ray.init installs a handler of its own for SIGTERM, which aborts the process."""
         for number in self._before:
             signal.signal(number, self._stop)
+        return self
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ Report = EpochReport | EndReport
 
 def train_job(config: dict[str, Any]) -> None:
     """Ray's trainable. Every outcome but the process's death is a report, so that the driver decides what follows."""
+    os.umask(0o077)  # a cluster's node has one of its own
     job, workplace = Job.model_validate_json(config["job"]), Workplace.model_validate_json(config["workplace"])
     for report in reports(job, workplace):
         tune.report({"report": report})

@@ -19,7 +19,8 @@ from .conftest import lines, study_command, write_study
 
 pytestmark = pytest.mark.slow
 
-KILLS = 10
+KILLS = int(os.environ.get("KILLS", "10"))
+"""Of the driver. KILLS=100 takes about an hour."""
 STUDY = """
 trial:
   dataset: {kind: glyphs}
@@ -102,8 +103,8 @@ def essence(record: StudyRecord) -> dict[str, object]:
     }
 
 
-def test_ten_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> None:
-    path = write_study(tmp_path, "k", STUDY)
+def test_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> None:
+    path = write_study(tmp_path, "k", STUDY.replace("max_trials: 8", f"max_trials: {max(8, KILLS)}"))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert study_command("run", path, "--cpus", "1", home=whole).returncode == 0
     total = epochs_recorded(whole)
@@ -113,14 +114,14 @@ def test_ten_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: 
         deadline = time.monotonic() + 120
         while epochs_recorded(killed) <= at and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        workers = [pid for pid in children_of(driver.pid) if b"ray::Implicit" in cmdline(pid)]
+        processes = children_of(driver.pid)
         driver.kill()
         output, _ = driver.communicate()
         assert "Traceback" not in output
-        deadline = time.monotonic() + 30
-        while alive(workers) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 15
+        while alive(processes) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert alive(workers) == [], "the driver's death ends its workers"
+        assert alive(processes) == [], "the driver's death ends all that it started"
     result = study_command("resume", "k", "--cpus", "1", home=killed)
     assert result.returncode == 0, result.stderr
     record, expected = read_study(killed / "k"), read_study(whole / "k")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.load import ConfigError
-from study.tracking.mlflow_store import TrackingError, check_uri, has_tables, prepare, sqlite_path
+from study.tracking.mlflow_store import TrackingError, check_uri, has_tables, mlflow_errors, prepare, sqlite_path
 
 ROOT = Path(__file__).parents[3]
 PASSWORD = "hunter2"
@@ -141,3 +141,11 @@ def test_a_newer_mlflows_database_is_left_as_it_is_with_a_copy(tmp_path: Path, p
     copy = path.with_name("mlflow.db.before_upgrade")
     assert version(path) == version(copy) == "of_the_future"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+
+def test_a_database_driver_that_is_missing_is_one_line() -> None:
+    with (
+        pytest.raises(TrackingError, match=r"^MLflow at mysql://h/db: needs the Python package MySQLdb; install it$"),
+        mlflow_errors("mysql://h/db"),
+    ):
+        raise ModuleNotFoundError("No module named 'MySQLdb'", name="MySQLdb")

@@ -1,0 +1,143 @@
+"""A Ray of our own on this machine, for one study."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import ray
+from ray._private import utils as ray_utils
+
+from search_spaces.load import ConfigError
+from study.ledger.lock import lives
+
+OBJECT_STORE_BYTES = 200_000_000
+_PREFIX = "study-ray-"
+_TRIES = 3
+
+
+@contextlib.contextmanager
+def local_ray(cpus: int, gpus: int) -> Iterator[None]:
+    """A Ray on loopback only, deaf to SIGTERM and SIGINT; its files go with it. Raises: ConfigError if it fails."""
+    _remove_stale(Path(_short_temp()))
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_temp())
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        with contextlib.ExitStack() as stack:
+            with _deaf_children():
+                _start(folder, cpus, gpus)
+                stack.enter_context(_heirs_ended(folder))
+            yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: str, cpus: int, gpus: int) -> None:
+    """Start Ray; on a busy machine its processes may need more than the 30 s that it gives them, so more than once."""
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(
+                address="local",  # whatever RAY_ADDRESS says
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=folder,
+                _node_ip_address="127.0.0.1",
+            )
+            return
+        except Exception as error:  # Ray has no type of its own for it
+            for process in _processes(folder):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if left == 0:
+                text = " ".join(str(error).split())[:200]
+                raise ConfigError(
+                    f"Ray did not start ({text}); is the machine busy, or {folder} full? mend that, then resume"
+                ) from error
+
+
+def _processes(folder: str) -> list[psutil.Process]:
+    """Ray's processes that we started with its files in `folder`."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(folder in word for word in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started meanwhile never hear SIGTERM, and our own handler for it stays.
+
+    A scheduler, systemd or `timeout` signals a whole group: Ray's processes must outlive the signal, for the driver
+    to end cleanly. A blocked signal is inherited (Ray itself blocks SIGINT so).
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with own_sigterm():
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # once connected, Ray's C++ part has set one that aborts
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """ray.init leaves SIGTERM to our handler.
+
+    It would set one that raises SystemExit wherever the program is, where some are ignored and lost; and other threads
+    take a signal that this one blocks. There is no option, so we reach for what it calls.
+    """
+    ours = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = ours
+
+
+@contextlib.contextmanager
+def _heirs_ended(folder: str) -> Iterator[None]:
+    """Ray's processes end at once even where we are killed: its agents would wait for their dead server for a minute.
+
+    A shell reads from a pipe that only we hold open, and so sees our death, whatever its cause.
+    """
+    heirs = [str(process.pid) for process in _processes(folder)]
+    watch = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r word; [ "$word" = over ] || kill -9 "$@"', "sh", *heirs],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        watch.communicate(b"over\n")
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove the folders of drivers of ours that were killed before they could."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if owner.isdigit() and folder.stat().st_uid == os.getuid() and not lives(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_temp() -> str:
+    # Ray's socket paths are limited to 107 bytes, and a long TMPDIR would break them.
+    return tempfile.gettempdir() if len(tempfile.gettempdir()) <= 20 else "/tmp"

@@ -1,0 +1,120 @@
+"""Starting a Ray of our own, with a made-up ray.init; the real one runs in tests/end_to_end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search_spaces.load import ConfigError
+from study.tuning import ray_local
+from study.tuning.ray_local import local_ray
+
+SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+
+
+@pytest.fixture
+def ray_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+    def set_init(init: Callable[..., None]) -> None:
+        monkeypatch.setattr(ray_local, "ray", SimpleNamespace(init=init, shutdown=lambda: None))
+
+    return set_init
+
+
+def test_a_start_that_fails_is_tried_again_without_its_processes(ray_is: Callable[..., None]) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def init(_temp_dir: str, **others: Any) -> None:
+        started.append(subprocess.Popen([*SLEEP, _temp_dir]))
+        if len(started) < 3:
+            raise Exception("The current node timed out during startup.")
+
+    ray_is(init)
+    with local_ray(1, 0):
+        assert [process.wait(5) for process in started[:2]] == [-signal.SIGKILL] * 2
+        assert started[2].poll() is None
+    started[2].kill()
+    started[2].wait()
+
+
+def test_a_ray_that_never_starts_is_one_line_and_leaves_no_folder(ray_is: Callable[..., None]) -> None:
+    folders = []
+
+    def init(_temp_dir: str, **others: Any) -> None:
+        folders.append(Path(_temp_dir))
+        raise Exception("The current node timed out\nduring startup.")
+
+    ray_is(init)
+    with pytest.raises(ConfigError, match=r"^Ray did not start \(The current node timed out during startup.\); is"):
+        local_ray(1, 0).__enter__()
+    assert len(folders) == 3
+    assert not folders[0].exists()
+
+
+def test_sigterm_is_heard_by_our_handler_and_never_by_rays_processes(ray_is: Callable[..., None]) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def init(_temp_dir: str, **others: Any) -> None:
+        started.append(subprocess.Popen([*SLEEP, _temp_dir]))
+        ray_local.ray_utils.set_sigterm_handler(signal.SIG_DFL)  # as ray.init does
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    ray_is(init)
+    try:
+        with local_ray(1, 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard == [signal.SIGTERM] * 2
+            started[0].terminate()
+            time.sleep(0.1)
+            assert started[0].poll() is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        started[0].kill()
+        started[0].wait()
+
+
+PROGRAM = """
+import subprocess, sys, time
+from types import SimpleNamespace
+from study.tuning import ray_local
+
+def init(_temp_dir, **others):
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)", _temp_dir])
+    print(child.pid, flush=True)
+
+ray_local.ray = SimpleNamespace(init=init, shutdown=lambda: None)
+with ray_local.local_ray(1, 0):
+    print("up", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_none_of_rays_processes() -> None:
+    driver = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    child = int(driver.stdout.readline())
+    assert driver.stdout.readline() == "up\n"
+    driver.kill()
+    driver.communicate()
+    deadline = time.monotonic() + 30
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
