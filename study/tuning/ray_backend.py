@@ -5,6 +5,7 @@ Tune asks our searcher for trials and our scheduler about each result; both only
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import shutil
@@ -41,6 +42,8 @@ def run_trials(
     Raises: whatever the driver raises (LedgerError, say), once the workers have been let go.
     """
     desk = _Desk(driver, after_event)
+    # Now and then it copies what Tune removes meanwhile, into snapshots that nobody reads, and prints a traceback.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots(compute)))
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
