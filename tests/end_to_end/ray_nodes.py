@@ -29,8 +29,9 @@ class Nodes:
         token.write_text(secrets.token_hex(32), encoding="utf-8")
         token.chmod(0o600)
         root = str(Path(__file__).parents[2])
+        ours = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # set in this process where a test imported study.tuning
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != ours},
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
