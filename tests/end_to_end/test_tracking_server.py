@@ -185,7 +185,7 @@ def test_a_study_may_track_on_postgresql_itself(postgres: Postgres, tmp_path: Pa
     pgpass.chmod(0o600)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PGPASSFILE", str(pgpass))
-        ran = command("study", "run", path, "--cpus", "1", "--tracking-uri", postgres.uri, home=home)
+        ran = command("study", "run", path, "--cpus", "1", "--tracking-uri", postgres.uri, home=home, cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
         assert lines(ran.stderr) == []
         verified = command("study", "verify", "k", "--tracking-uri", postgres.uri, home=home)
