@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 from study.ledger.read import LEDGER_NAME, read_events
+from study.ledger.write import write_atomic
 from study.records import LINKS_NAME, MlflowLinks
 from study.tracking.mlflow_mirror import find_runs
 from study.tracking.mlflow_runs import StudyRuns
@@ -36,6 +37,4 @@ def keep_links(folder: Path, uri: str) -> None:
         experiment=experiment.experiment_id,
         runs={key: run_id for key, run_id in found.items() if key == "study" or key.startswith("trial ")},
     )
-    part = folder / f"{LINKS_NAME}.part"
-    part.write_text(links.model_dump_json(), encoding="utf-8")
-    part.replace(folder / LINKS_NAME)
+    write_atomic(folder / LINKS_NAME, links.model_dump_json().encode())

@@ -131,9 +131,10 @@ class MlflowView:
         mlflow = client(self.uri)
         experiment = mlflow.get_experiment_by_name(self.study_name)
         if experiment is None:
-            database = sqlite_path(self.uri)
-            place = (artifact_root(database) / self.study_name).as_uri() if database else None
-            self._experiment = mlflow.create_experiment(self.study_name, artifact_location=place)
+            place = (artifact_root(sqlite_path(self.uri) or self.folder) / self.study_name).as_uri()
+            # A server says itself where artifacts go. MLflow's default for a database is the working folder.
+            at_server = self.uri.startswith("http")
+            self._experiment = mlflow.create_experiment(self.study_name, artifact_location=None if at_server else place)
         else:
             self._experiment = experiment.experiment_id
             if experiment.lifecycle_stage == "deleted":

@@ -65,9 +65,9 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
 
 
-def artifact_root(database: Path) -> Path:
-    """Where artifacts of the experiments in the sqlite file `database` lie: beside it."""
-    return database.resolve().parent / "mlartifacts"
+def artifact_root(beside: Path) -> Path:
+    """Where artifacts lie: beside the sqlite file that holds the experiments, or a study's folder where none does."""
+    return beside.resolve().parent / "mlartifacts"
 
 
 def prepare(uri: str) -> None:

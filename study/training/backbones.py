@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -204,7 +205,7 @@ def _load_file(blocks: nn.Module, weights: WeightsFile) -> None:
     if found != weights.sha256:
         raise WeightsError(f"{path}: sha256 is {found}, model.weights.sha256 {weights.sha256}; name the right file")
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         wanted = blocks.state_dict()
         missing = [name for name in wanted if name not in state]
         extra = [name for name in state if name not in wanted and not name.startswith(_HEADS)]

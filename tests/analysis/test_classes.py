@@ -43,7 +43,7 @@ def test_hits_of_a_class_are_summed_over_seeds(tmp_path: Path) -> None:
     assert found["s=5"].n == 30
     assert list(over_classes(class_hits(study, ["s=20"]))) == ["s=20"]
     table = next(section for section in build([study])[0].sections if section.id == "tables").blocks[0]
-    assert "Test, 95% over classes" in table.header  # type: ignore[union-attr]
+    assert "Test, 95% over classes" in table.header
 
 
 def test_too_few_classes_or_a_seed_without_hits_give_no_interval(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_differences_over_classes_are_paired_class_by_class(tmp_path: Path) -> N
     asked = np.full(30, 20)
     assert found == {"s=20": class_difference_interval(hits[2:].sum(axis=0), hits[:2].sum(axis=0), asked)}
     table = next(section for section in build([study])[0].sections if section.id == "tables").blocks[0]
-    column = list(table.header).index("Test minus the first's (points), 95% over classes")  # type: ignore[union-attr]
-    cells = [row[column] for row in table.rows]  # type: ignore[union-attr]
+    column = list(table.header).index("Test minus the first's (points), 95% over classes")
+    cells = [row[column] for row in table.rows]
     assert cells[0] == ""
     assert cells[1].startswith(("+", "-"))
 

@@ -62,7 +62,7 @@ class Returning(MemoryStore):
 
 def diverges(key: str) -> bool:
     """Whether training towards state `key` diverges: a function of the key, as real training's is."""
-    return made_up_recall(f"{key} diverges", 1, None) > 0.275  # type: ignore[arg-type]
+    return made_up_recall(f"{key} diverges", 1, None) > 0.275
 
 
 class Computer:
@@ -266,7 +266,7 @@ def check(computer: Computer, record: StudyRecord, expected: tuple[dict[int, Any
         theirs = final(record)
         where = [n for n in expected[0].keys() | theirs.keys() if expected[0].get(n) != theirs.get(n)]
         first = where[0] if where else None
-        raise Wrong(f"other than without faults: trials {where}\n{expected[0].get(first)}\n{theirs.get(first)}")  # type: ignore[arg-type]
+        raise Wrong(f"other than without faults: trials {where}\n{expected[0].get(first)}\n{theirs.get(first)}")
 
 
 Strike = Callable[[int], int | None]

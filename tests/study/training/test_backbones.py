@@ -193,7 +193,7 @@ def test_stochastic_depth_resumes_to_the_bit(data: TrialData) -> None:
     assert resumed.run_epoch().result.metrics == expected
     drawn_otherwise = Trainer(GRAY, 0, data)
     drawn_otherwise.load_state(state)
-    drawn_otherwise.model.blocks._global_params = drawn_otherwise.model.blocks._global_params._replace(  # type: ignore
+    drawn_otherwise.model.blocks._global_params = drawn_otherwise.model.blocks._global_params._replace(
         drop_connect_rate=0.0
     )
     assert drawn_otherwise.run_epoch().result.metrics["loss"] != expected["loss"]

@@ -117,12 +117,12 @@ def test_a_rung_decides_when_the_slowest_of_its_round_has_come(tmp_path: Path) -
         decided = [trial.rungs[1].at for trial in trials]
         assert {trial.rungs[0].decision for trial in trials} == {"pause"}
         assert max(came) < min(decided)
-        assert first == 0 or max(record.trials[first - 1].end.at, 0) < min(t.trial.at for t in trials)  # type: ignore[union-attr]
+        assert first == 0 or max(record.trials[first - 1].end.at, 0) < min(t.trial.at for t in trials)
 
 
 def test_a_trial_that_diverges_does_not_keep_its_round_waiting(tmp_path: Path) -> None:
     def fate(job: Job, epochs: int) -> str:
-        return "diverge" if job.number % 4 == 0 and epochs == 2 and job.trial["measure"]["test"] is False else ""  # type: ignore[index,call-overload]
+        return "diverge" if job.number % 4 == 0 and epochs == 2 and job.trial["measure"]["test"] is False else ""
 
     runs = [
         World(tmp_path / str(slots)).run(strict("random"), slots=slots, order=random.Random(slots), fate=fate)
