@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from search_spaces.load import parse_study
-from study.home import Home, Options
-from study.ledger.read import StudyRecord
+from study.ledger.read import StudyRecord, read_study
 from study.records import Status
-from study.tuning.session import run_session
+
+from .conftest import study_command, write_study
 
 FAMILIES = {
     "soft triple": {"kind": "soft_triple", "proxies_per_class": 2},
@@ -37,12 +37,13 @@ def a_study_of(loss: dict[str, object]) -> dict[str, object]:
     }
 
 
-def run(folder: Path, loss: dict[str, object], cpus: int, *, share: bool) -> StudyRecord:
-    home = Home(folder)
-    options = Options(home=home, data_dir=folder, tracking_uri=home.mlflow_uri, cpus=cpus, share=share)
-    outcome = run_session(parse_study(a_study_of(loss), "s", "s"), "", options, resume=False)
-    assert outcome.mirror_error == ""
-    return outcome.record
+def run(folder: Path, loss: dict[str, object], *options: str) -> StudyRecord:
+    """In a process of its own, as a user runs it: where Ray's local server dies, Ray ends the driver's process at once."""
+    folder.mkdir()
+    path = write_study(folder, "s", yaml.safe_dump(a_study_of(loss)))
+    result = study_command("run", path, *options, home=folder / "home")
+    assert result.returncode == 0, result.stderr
+    return read_study(folder / "home" / "s")
 
 
 def metrics(record: StudyRecord) -> list[list[dict[str, float]]]:
@@ -51,12 +52,11 @@ def metrics(record: StudyRecord) -> list[list[dict[str, float]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shared_and_separate_runs_give_identical_records(tmp_path: Path, family: str) -> None:
-    separate = run(tmp_path / "separate", FAMILIES[family], 2, share=False)
+    separate = run(tmp_path / "separate", FAMILIES[family], "--cpus", "2", "--separate")
     for cpus in (1, 2):
-        shared = run(tmp_path / f"shared{cpus}", FAMILIES[family], cpus, share=True)
+        shared = run(tmp_path / f"shared{cpus}", FAMILIES[family], "--cpus", str(cpus))
         assert metrics(shared) == metrics(separate)
         inherited = [
             [event.result.inherited for n, event in sorted(trial.epochs.items()) if n > 0]
