@@ -23,9 +23,10 @@ class Compute(Frozen):
     """What a trial runs on. threads and device change the last bits of a result, so they belong to the configuration.
 
     gpus: share of one GPU that a trial reserves (device: cuda). precision: autocast type of the forward pass. tf32:
-    let float32 products on a GPU round their factors to 10 bits. Weights lie channels last and Adam is fused on every
-    device; on a GPU photos pass through pinned memory. Deterministic kernels are asked for on a GPU; those that have no
-    such form warn.
+    let float32 products on a GPU round their factors to 10 bits. compile: train through torch.compile, which needs a
+    C++ compiler and takes up to minutes at each trial's start; measuring goes without. Weights lie channels last and
+    Adam is fused on every device; on a GPU photos pass through pinned memory. Deterministic kernels are asked for on a
+    GPU; those that have no such form warn.
     """
 
     threads: Count = 1
@@ -33,6 +34,7 @@ class Compute(Frozen):
     gpus: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     tf32: bool = False
+    compile: bool = False
 
     @model_validator(mode="after")
     def _gpu(self) -> Self:

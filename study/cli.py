@@ -82,12 +82,17 @@ def main() -> None:
 @main.command()
 @_FILE
 @_CPUS
+@click.option("--measure", is_flag=True, help="Load the data and time two short epochs here; nothing is recorded.")
+@_HOME
+@_DATA
 @_clean_errors
-def check(file: Path, cpus: int | None) -> None:
-    """Validate FILE and print its plan: trials, epochs, cost. Runs nothing."""
-    from study.plan import describe
+def check(file: Path, cpus: int | None, measure: bool, home: Path, data: Path) -> None:
+    """Validate FILE and print its plan: trials, epochs, cost. Runs nothing, but with --measure."""
+    from study.plan import describe, measured_epoch
 
-    for line in describe(load_study(file), cpus or os.cpu_count() or 1):
+    study_config = load_study(file)
+    epoch_s = measured_epoch(study_config, data, Home(home).cache) if measure else None
+    for line in describe(study_config, cpus or os.cpu_count() or 1, epoch_s):
         click.echo(line)
 
 

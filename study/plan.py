@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from search_spaces.datasets import images_per_class
+from search_spaces.load import ConfigError
 from search_spaces.losses import ScaledLoss
+from search_spaces.models import SmallCnn
 from search_spaces.samples import sample_points
 from search_spaces.schedules import Ramp
 from search_spaces.study_config import Asha, StudyConfig, rungs_of
@@ -20,8 +23,11 @@ SECONDS_PER_IMAGE = 0.0006
 """Of the small CNN on one core with evaluation, measured on a 2-core x86-64 cloud VM; other networks cost more."""
 
 
-def describe(study_config: StudyConfig, slots: int) -> list[str]:
-    """The plan of `study_config` in lines: trials, epochs asked and trained, seconds on `slots` workers."""
+def describe(study_config: StudyConfig, slots: int, epoch_s: float | None = None) -> list[str]:
+    """The plan of `study_config` in lines: trials, epochs asked and trained, time on `slots` workers.
+
+    epoch_s: seconds of an epoch that were measured; None takes SECONDS_PER_IMAGE where it is the small CNN's.
+    """
     lines = [study_config.name + (f": {study_config.question}" if study_config.question else "")]
     trial, search = study_config.trial, study_config.search
     slots = max(1, slots // trial.compute.threads)
@@ -34,8 +40,7 @@ def describe(study_config: StudyConfig, slots: int) -> list[str]:
             f"epochs: {tree.trained} trained of {tree.asked} asked ({len(tree.stages)} stages; configurations that "
             f"begin alike share them); the longest chain has {tree.critical_path}"
         )
-        seconds = _seconds(trial, tree.trained)
-        seconds = max(seconds / slots, _seconds(trial, tree.critical_path))
+        trained, longest = tree.trained, tree.critical_path
         objective = "validation" if trial.split.val_classes else "test (no validation classes: chosen on test)"
         lines.append(f"chosen on: {objective}")
     else:
@@ -53,12 +58,29 @@ def describe(study_config: StudyConfig, slots: int) -> list[str]:
             )
             asked += count * trial.epochs
         lines.append(f"epochs: at most {asked}")
-        seconds = _seconds(trial, asked) / slots
+        trained, longest = asked, trial.epochs
         lines.append("chosen on: validation")
-    lines.append(
-        f"cost: about {_duration(seconds)} on {slots} workers of {trial.compute.threads} thread (small CNN, CPU)"
-    )
-    return lines
+    return [*lines, f"cost: {_cost(trial, trained, longest, slots, epoch_s)}"]
+
+
+def measured_epoch(study_config: StudyConfig, data_dir: Path, cache_dir: Path) -> float:
+    """Seconds of an epoch of the first configuration on this machine, from two short ones.
+
+    Raises: ConfigError where the data, or the device, are not here.
+    """
+    import torch  # takes seconds, which a plan alone need not wait for
+
+    from study.data.arrays import DataError
+    from study.losses.base import Diverged
+    from study.training.timing import seconds_per_epoch
+
+    trial = study_config.trial if study_config.search else study_config.configurations()[0].trial
+    if trial.compute.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trial.compute.device: cuda, and this machine has none; measure where the GPU is")
+    try:
+        return seconds_per_epoch(trial, data_dir, cache_dir)
+    except (DataError, Diverged) as error:
+        raise ConfigError(f"--measure: {error}") from error
 
 
 def rung_warnings(study_config: StudyConfig) -> list[str]:
@@ -93,8 +115,20 @@ def _samples(study_config: StudyConfig) -> Iterator[TrialConfig]:
             yield study_config.trial_with(values)
 
 
-def _seconds(trial: TrialConfig, epochs: int) -> float:
-    return epochs * trial.split.train_classes * images_per_class(trial.dataset) * SECONDS_PER_IMAGE
+def _cost(trial: TrialConfig, epochs: int, longest: int, slots: int, epoch_s: float | None) -> str:
+    """Time for `epochs`, of which `longest` follow one another."""
+    compute = trial.compute
+    if epoch_s is None:
+        if compute.device == "cuda" or not isinstance(trial.model, SmallCnn):
+            return f"not known for {trial.model.kind} on {compute.device}; `check --measure` times an epoch here"
+        epoch_s = trial.split.train_classes * images_per_class(trial.dataset) * SECONDS_PER_IMAGE
+        source = "small CNN, CPU"
+    else:
+        source = f"{epoch_s:.3g} s an epoch of the first configuration, measured here"
+    if compute.device == "cuda":
+        return f"about {_duration(epochs * epoch_s)} on one GPU, one trial at a time ({source})"
+    seconds = max(epochs * epoch_s / slots, longest * epoch_s)
+    return f"about {_duration(seconds)} on {slots} workers of {compute.threads} thread ({source})"
 
 
 def _duration(seconds: float) -> str:

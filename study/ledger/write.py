@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -119,7 +120,7 @@ def make_private(folder: Path) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of `data`, whatever dies when. Mode 0600."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # nodes of a cluster share process numbers
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as stream:

@@ -58,6 +58,8 @@ def _fixed_part(trial: TrialConfig) -> object:
     """The configuration without what the per-epoch values stand for."""
     raw = trial.model_dump(mode="json", by_alias=True)
     del raw["epochs"], raw["optimizer"]["lr_schedule"]
+    if not raw["compute"]["compile"]:  # younger than the first states: without it their keys stay as they are
+        del raw["compute"]["compile"]
     if "scale" in raw["loss"]:
         learned = isinstance(schedule_of(trial.loss), LearnedScale)
         raw["loss"]["scale"] = raw["loss"]["scale"] if learned else "by epoch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,7 @@ class Trainer:
         classes = len(data.train.names)
         self.model = build_model(trial.model, channels, side, generator(seed, "model")).to(self._device)
         self.loss = build_loss(trial.loss, classes, trial.model.embedding_dim, generator(seed, "loss")).to(self._device)
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if trial.compute.compile else self.model
         self._optimizer = build_optimizer(trial.optimizer, self.model, self.loss)
         self._scaler = torch.amp.GradScaler(
             self._device.type, init_scale=_FLOAT16_LOSS_SCALE, enabled=trial.compute.precision == "float16"
@@ -207,7 +208,7 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor, scale: float | None, running: _Running) -> None:
         with autocast(self.trial.compute):
-            embeddings = self.model(images)
+            embeddings = self._forward(images)
         embeddings = embeddings.float()
         output = self.loss(embeddings, labels, scale)
         self._optimizer.zero_grad(set_to_none=True)

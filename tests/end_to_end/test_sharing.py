@@ -38,7 +38,7 @@ def a_study_of(loss: dict[str, object]) -> dict[str, object]:
 
 
 def run(folder: Path, loss: dict[str, object], *options: str) -> StudyRecord:
-    """In a process of its own, as a user runs it: where Ray's local server dies, Ray ends the driver's process at once."""
+    """In a process of its own, as a user runs it: where Ray's local server dies, Ray ends the driver at once."""
     folder.mkdir()
     path = write_study(folder, "s", yaml.safe_dump(a_study_of(loss)))
     result = study_command("run", path, *options, home=folder / "home")

@@ -60,3 +60,19 @@ def test_a_rung_inside_a_ramp_is_warned_of() -> None:
         "the rung at epoch 6 lies inside a ramp of the scale (epochs 3 to 8), where Recall is not yet what it will be; "
         "move one of them"
     ]
+
+
+def test_the_cost_of_what_was_never_timed_is_not_made_up() -> None:
+    resnet = parse_study({"trial": {**TRIAL, "model": {"kind": "small_resnet"}}}, "plan", "plan")
+    assert describe(resnet, slots=2)[-1] == (
+        "cost: not known for small_resnet on cpu; `check --measure` times an epoch here"
+    )
+    # 12 epochs of 10 s follow one another, so a second worker does not help.
+    assert describe(resnet, slots=2, epoch_s=10.0)[-1] == (
+        "cost: about 2 min on 2 workers of 1 thread (10 s an epoch of the first configuration, measured here)"
+    )
+    on_gpu = parse_study({"trial": {**TRIAL, "compute": {"device": "cuda", "gpus": 0.5}}}, "plan", "plan")
+    assert describe(on_gpu, slots=2, epoch_s=1800.0)[-1] == (
+        "cost: about 6.0 h on one GPU, one trial at a time (1.8e+03 s an epoch of the first configuration, measured "
+        "here)"
+    )

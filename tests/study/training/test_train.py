@@ -359,6 +359,21 @@ def test_low_precision_trains_and_resumes_to_the_bit(precision: str, data: Trial
     assert full.run_epoch().result.metrics["loss"] == pytest.approx(expected["loss"], rel=0.1)
 
 
+@pytest.mark.slow
+def test_compiled_training_agrees_with_plain_and_resumes_to_the_bit(data: TrialData) -> None:
+    trial = TRIAL.replace(compute=Compute(compile=True))
+    unbroken = Trainer(trial, 0, data)
+    first = unbroken.run_epoch().result.metrics
+    state = on_disk(unbroken.state())
+    expected = unbroken.run_epoch().result.metrics
+    resumed = Trainer(trial, 0, data)
+    resumed.load_state(state)
+    assert resumed.run_epoch().result.metrics == expected
+    plain = Trainer(TRIAL, 0, data)
+    assert plain.run_epoch().result.metrics["loss"] == pytest.approx(first["loss"], rel=1e-4)
+    plain.load_state(state)
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
     folder = tmp_path_factory.mktemp("photos")
