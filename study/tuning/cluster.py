@@ -25,7 +25,7 @@ from search_spaces.base import Frozen
 from search_spaces.load import ConfigError
 from search_spaces.trial_config import Compute
 from study.ledger.write import write_atomic
-from study.tuning.ray_local import own_sigterm
+from study.tuning.ray_local import end_ray, own_sigterm
 from study.tuning.slots import slots, slots_on
 from study.tuning.worker import Workplace
 
@@ -61,7 +61,7 @@ def joined_ray(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        end_ray()
 
 
 def _why_not(message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -37,8 +38,24 @@ def local_ray(cpus: int, gpus: int) -> Iterator[None]:
                 stack.enter_context(_heirs_ended(folder))
             yield
     finally:
-        ray.shutdown()
+        end_ray()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_ray() -> None:
+    """ray.shutdown, while no garbage is collected.
+
+    An object reference that is collected after Ray's C++ part has ended, and before its Python part knows, makes Ray
+    end this process: exit code 1, without a word, and the study's report would never be written.
+    """
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _start(folder: str, cpus: int, gpus: int) -> None:

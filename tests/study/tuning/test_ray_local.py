@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -21,6 +22,14 @@ from study.tuning.ray_local import local_ray
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 
 
+def a_process(folder: str) -> subprocess.Popen[bytes]:
+    """A child that names `folder`, once the system shows its words: right after the start it may not yet."""
+    process = subprocess.Popen([*SLEEP, folder])
+    while folder.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+    return process
+
+
 @pytest.fixture
 def ray_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
     def set_init(init: Callable[..., None]) -> None:
@@ -33,7 +42,7 @@ def test_a_start_that_fails_is_tried_again_without_its_processes(ray_is: Callabl
     started: list[subprocess.Popen[bytes]] = []
 
     def init(_temp_dir: str, **others: Any) -> None:
-        started.append(subprocess.Popen([*SLEEP, _temp_dir]))
+        started.append(a_process(_temp_dir))
         if len(started) < 3:
             raise Exception("The current node timed out during startup.")
 
@@ -43,6 +52,13 @@ def test_a_start_that_fails_is_tried_again_without_its_processes(ray_is: Callabl
         assert started[2].poll() is None
     started[2].kill()
     started[2].wait()
+
+
+def test_no_garbage_is_collected_while_ray_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    enabled: list[bool] = []
+    monkeypatch.setattr(ray_local, "ray", SimpleNamespace(shutdown=lambda: enabled.append(gc.isenabled())))
+    ray_local.end_ray()
+    assert (enabled, gc.isenabled()) == ([False], True)
 
 
 def test_a_ray_that_never_starts_is_one_line_and_leaves_no_folder(ray_is: Callable[..., None]) -> None:
@@ -65,7 +81,7 @@ def test_sigterm_is_heard_by_our_handler_and_never_by_rays_processes(ray_is: Cal
     started: list[subprocess.Popen[bytes]] = []
 
     def init(_temp_dir: str, **others: Any) -> None:
-        started.append(subprocess.Popen([*SLEEP, _temp_dir]))
+        started.append(a_process(_temp_dir))
         ray_local.ray_utils.set_sigterm_handler(signal.SIG_DFL)  # as ray.init does
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -111,6 +127,42 @@ def test_a_killed_driver_leaves_none_of_rays_processes() -> None:
     while _runs(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _runs(child)
+
+
+COLLECTED = """
+import gc
+import ray
+from ray._private import worker
+from study.tuning.ray_local import end_ray, local_ray
+
+class Cycle:
+    pass
+
+class CollectsAtTheEnd:
+    def __init__(self, real):
+        self._real = real
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def shutdown_driver(self):
+        self._real.shutdown_driver()
+        gc.collect()  # as any allocation may
+
+with local_ray(1, 0):
+    gc.disable()
+    cycle = Cycle()
+    cycle.itself, cycle.reference = cycle, ray.put(1)
+    del cycle
+    worker.global_worker.core_worker = CollectsAtTheEnd(worker.global_worker.core_worker)
+print("goes on")
+"""
+
+
+@pytest.mark.slow
+def test_an_object_that_is_collected_while_ray_ends_does_not_end_us() -> None:
+    result = subprocess.run([sys.executable, "-c", COLLECTED], capture_output=True, text=True, timeout=300, check=False)
+    assert (result.returncode, result.stdout) == (0, "goes on\n"), result.stderr
 
 
 def _runs(pid: int) -> bool:
