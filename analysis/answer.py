@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -95,6 +96,18 @@ def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> lis
         return []
     if len(classes) > 1:
         return ["AdaCos's scale differs between the numbers of training classes tried; see the figure."]
+    overall, those_scales = best, "Of the constant scales"
+    groups = _alike_but_for_scale(study, scales)
+    if len(groups) > 1:
+        if len(groups[0]) == len(groups[1]):
+            return ["Constant scales were tried in several settings; the figures show each."]
+        scales = groups[0]
+        if scales["scale"].nunique() < 2:
+            return []
+        those_scales = f"Of the {len(scales)} constant scales that differ in nothing else"
+        seeds, _ = seeds_table(study)
+        own = seeds.loc[seeds.index.isin(scales["configuration"])]
+        best = [*map(str, not_worse_than_best(own))] if best and len(own) > 1 else best
     fixed = float(theory.adacos_fixed(float(classes[0])))
     words = f"AdaCos's closed-form scale √2 ln(C−1) = {fixed:.2f} (C = {classes[0]})"
     good = sorted(scales.loc[scales["configuration"].isin(best), "scale"].unique())
@@ -115,13 +128,24 @@ def _adacos_sentences(study: Study, table: pd.DataFrame, best: list[str]) -> lis
             place = f"lies between them ({_tested_near(scales, fixed)})"
         those = f"those not worse than the best are {_scales(good, scales)}"
         those = those if low < high else f"the only one not worse than the best is {low:g}"
-        sentences.append(f"Of the constant scales, {those}; {words} {place}.")
-    own = table[table["own_scale"].notna() | (table["configuration"].str.contains("adacos", case=False))]
-    for row in own.to_dict("records"):
-        verdict = "is not worse than the best" if row["configuration"] in best else "is worse than the best"
-        if best:
+        sentences.append(f"{those_scales}, {those}; {words} {place}.")
+    losses = table[table["own_scale"].notna() | (table["configuration"].str.contains("adacos", case=False))]
+    for row in losses.to_dict("records"):
+        verdict = "is not worse than the best" if row["configuration"] in overall else "is worse than the best"
+        if overall:
             sentences.append(f"AdaCos as its own loss ({row['configuration']}, {_percent(row['mean'])}) {verdict}.")
     return sentences
+
+
+def _alike_but_for_scale(study: Study, scales: pd.DataFrame) -> list[pd.DataFrame]:
+    """`scales` in parts whose trials differ in their scale alone, the largest first."""
+    numbers = study.trials.drop_duplicates("configuration").set_index("configuration")["number"]
+    rest = []
+    for name in scales["configuration"]:
+        raw = study.trial_configs[numbers[name]].model_dump(mode="json", by_alias=True)
+        raw["loss"].pop("scale", None)
+        rest.append(json.dumps(raw, sort_keys=True))
+    return sorted((part for _, part in scales.groupby(rest, sort=False)), key=len, reverse=True)
 
 
 def _scales(good: list[float], scales: pd.DataFrame) -> str:

@@ -35,7 +35,7 @@ from benchmarks.machine import describe_machine
 from search_spaces.datasets import ImageFolder, RandomResizedCrop, Split
 from search_spaces.losses import NormalizedSoftmax
 from search_spaces.schedules import ConstantScale
-from search_spaces.trial_config import TrialConfig
+from search_spaces.trial_config import Measure, TrialConfig
 from study.data.build import load_trial_data
 from study.data.photos import Photos
 
@@ -48,7 +48,9 @@ def write_photos(folder: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     for number in range(count):
         width, height = ((500, 375), (375, 500))[number % 2]
-        field = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
+        field = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
         pixels = np.asarray(field, dtype=np.int16) + rng.normal(0, 8, (height, width, 3)).astype(np.int16)
         path = folder / f"class_{number % CLASSES:02}" / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def from_cache(folder: Path, cache_dir: Path) -> tuple[Callable[[int], Iterator[
         split=Split(train_classes=classes - 1, val_classes=1, test_classes=0),
         loss=NormalizedSoftmax(scale=ConstantScale(value=20)),
         augment=RandomResizedCrop(),
-        measure={"test": False},
+        measure=Measure(test=False),
         epochs=1,
     )
     began = time.perf_counter()

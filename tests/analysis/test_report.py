@@ -158,6 +158,24 @@ def test_a_gap_among_the_best_scales_is_no_stretch(tmp_path: Path) -> None:
     assert "lies between them (tested as s = 6.5)" in text
 
 
+def test_scales_are_compared_where_nothing_else_differs(tmp_path: Path) -> None:
+    cases = [{"name": f"s={scale}", "loss.scale.value": scale} for scale in (2, 6.5, 20)]
+    wide = {"name": "s=20, D=512", "loss.scale.value": 20, "model.embedding_dim": 512}
+    config = plan_config(vary={}, cases=[*cases, wide], seeds=[0, 1, 2])
+
+    def better_wide(trial: TrialConfig, seed: int, epochs_done: int) -> dict[str, float]:
+        metrics = curve(trial, seed, epochs_done)
+        level = {2: 0.3, 6.5: 0.5, 20: 0.4}[metrics["scale"]] + (0.3 if trial.model.embedding_dim == 512 else 0.0)
+        return {**metrics, "val_recall_at_1": level + 1e-3 * ((seed * 7 + round(metrics["scale"])) % 3)}
+
+    text = " ".join(answer(load(write_plan(tmp_path / "s", config, better_wide))).sentences)
+    assert "Better than every other on validation classes" in text
+    assert "Of the 3 constant scales that differ in nothing else, the only one not worse than the best is 6.5;" in text
+    sweep = plan_config(vary={"loss.scale.value": [2, 20], "model.embedding_dim": [8, 64]}, seeds=[0, 1, 2])
+    text = " ".join(answer(load(write_plan(tmp_path / "sweep", sweep))).sentences)
+    assert "Constant scales were tried in several settings; the figures show each." in text
+
+
 def test_a_configuration_needs_two_seeds_to_be_compared(tmp_path: Path) -> None:
     config = plan_config()
     (low, low_values, low_trial), (high, high_values, high_trial) = config.configurations()
