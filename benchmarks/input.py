@@ -3,8 +3,8 @@
     python -m benchmarks.input [--images 1000] [--rounds 5] [--data FOLDER]
 
 All make batches of 32 squares of 224 pixels by RandomResizedCrop and flips, float32 in [0, 1], in an order drawn anew.
-Without --data the photos are made up: JPEG, 500 x 375 and 375 x 500 in turn, smooth color fields with noise, which
-decode about as photos of CUB-200-2011 do. --data names a folder of class folders.
+Without --data the photos are made up: JPEG, 500 x 375 and 375 x 500 in turn, smooth color fields with noise; --data
+names a folder of class folders.
 
 - ingest: our first reading, once a data set: decode, resize the shorter side to 256, write the memory-mapped file.
 - cache: an epoch's batches from that file.
