@@ -179,3 +179,26 @@ def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:
     assert len(lines(second.stderr)) == 1
     assert f"process {driver.pid} on " in second.stderr
     assert driver.returncode == 143
+
+
+def test_a_laptop_that_sleeps_for_a_minute_goes_on(tmp_path: Path) -> None:
+    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+    driver = start(home, "run", path)
+    deadline = time.monotonic() + 120
+    while epochs_recorded(home) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    asleep = [driver.pid, *children_of(driver.pid)]
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in asleep:
+            os.kill(pid, number)
+        before = epochs_recorded(home)
+        if number == signal.SIGSTOP:
+            time.sleep(60)
+            assert epochs_recorded(home) == before, "everything sleeps"
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, output
+    record = read_study(home / "k")
+    assert record.finished
+    assert Status.FAILED not in {trial.status for trial in record.trials.values()}
+    assert all(len(trial.starts) == 1 for trial in record.trials.values()), "no worker was lost"
+    assert study_command("verify", "k", home=home).returncode == 0
