@@ -54,6 +54,13 @@ def epochs_recorded(home: Path) -> int:
     return path.read_bytes().count(b'"event":"epoch"') if path.exists() else 0
 
 
+def await_epochs(home: Path, count: int) -> None:
+    """Until the study has recorded so many epochs, or two minutes have passed."""
+    deadline = time.monotonic() + 120
+    while epochs_recorded(home) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def children_of(pid: int) -> list[int]:
     """Processes that descend from `pid`."""
     parents = {}
@@ -134,9 +141,7 @@ def test_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path) -> None:
     path = write_study(tmp_path, "k", STUDY)
     driver = start(tmp_path / "home", "run", path)
-    deadline = time.monotonic() + 120
-    while epochs_recorded(tmp_path / "home") < 5 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_epochs(tmp_path / "home", 5)
     (busy,) = [pid for pid in children_of(driver.pid) if b"ray::Implicit" in cmdline(pid)]
     os.kill(busy, signal.SIGKILL)
     output, _ = driver.communicate(timeout=300)
@@ -150,9 +155,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path) -> No
 def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path) -> None:
     path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
     driver = start(home, "run", path)
-    deadline = time.monotonic() + 120
-    while epochs_recorded(home) < 4 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_epochs(home, 4)
     os.killpg(driver.pid, signal.SIGINT)
     os.killpg(driver.pid, signal.SIGINT)
     output, _ = driver.communicate(timeout=120)
@@ -169,9 +172,7 @@ def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path) -> No
 def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:
     path, home = write_study(tmp_path, "k", STUDY.replace("max_trials: 8", "max_trials: 90")), tmp_path / "home"
     driver = start(home, "run", path)
-    deadline = time.monotonic() + 120
-    while epochs_recorded(home) < 1 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_epochs(home, 1)
     second = study_command("resume", "k", home=home)
     os.kill(driver.pid, signal.SIGTERM)
     driver.communicate(timeout=120)
@@ -184,9 +185,7 @@ def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:
 def test_a_laptop_that_sleeps_for_a_minute_goes_on(tmp_path: Path) -> None:
     path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
     driver = start(home, "run", path)
-    deadline = time.monotonic() + 120
-    while epochs_recorded(home) < 5 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_epochs(home, 5)
     asleep = [driver.pid, *children_of(driver.pid)]
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for pid in asleep:

