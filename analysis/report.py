@@ -51,7 +51,8 @@ def build(studies: list[Study]) -> tuple[Page, list[Answer]]:
             intro.append(study.config.question)
         intro += said.sentences
         sections.append(Section(slug(study.name), study.name, intro))
-        sections += study_sections(study, said, prefix=f"{slug(study.name)}-", name=f"{study.name}: ")
+        share = learning_curves.SEED_POINTS // len(studies)
+        sections += study_sections(study, said, f"{slug(study.name)}-", f"{study.name}: ", share)
     page = Page(
         title=f"{len(studies)} studies",
         subtitle=", ".join(study.name for study in studies),
@@ -76,13 +77,18 @@ def _thesis(studies: list[Study]) -> list[Section]:
     return [*found, *thesis_report.sections(studies, frame)] if concerned else found
 
 
-def study_sections(study: Study, said: Answer, prefix: str = "", name: str = "") -> list[Section]:
-    """All of one study. prefix: before ids; name: before headings, where a page holds several studies."""
+def study_sections(
+    study: Study, said: Answer, prefix: str = "", name: str = "", seed_points: int = learning_curves.SEED_POINTS
+) -> list[Section]:
+    """All of one study. prefix: before ids; name: before headings, where a page holds several studies.
+
+    seed_points: epochs of a study beyond which no seed has a learning curve of its own.
+    """
     sections = [_how_chosen(study, prefix)]
     sections += _result(study, prefix)
     sections += _search(study, prefix)
-    sections += _training(study, prefix)
-    sections += _diagnostics(study, prefix)
+    sections += _training(study, prefix, seed_points)
+    sections += _diagnostics(study, prefix, seed_points)
     sections += thesis_report.embedding_section(study, prefix)
     sections.append(account.configurations(study, said, prefix))
     sections.append(account.trials(study, prefix))
@@ -248,19 +254,19 @@ _DIAGNOSTICS = (
 )
 
 
-def _training(study: Study, prefix: str) -> list[Section]:
+def _training(study: Study, prefix: str, seed_points: int) -> list[Section]:
     shown = list(_CURVES)
     if "train_accuracy" in study.epochs:
         shown.remove("train_accuracy_running")
     if "scale" in study.epochs and study.epochs.groupby("number")["scale"].nunique().max() > 1:
         shown.append("scale")
-    figures = _curves(study, shown, prefix)
+    figures = _curves(study, shown, prefix, seed_points)
     return [Section(f"{prefix}training", "Learning curves", [Row(figures)])] if figures else []
 
 
-def _diagnostics(study: Study, prefix: str) -> list[Section]:
+def _diagnostics(study: Study, prefix: str, seed_points: int) -> list[Section]:
     """What theory speaks of, over training: angles, similarities s_p and s_n, effective classes, proxies."""
-    figures = _curves(study, [metric for metric in _DIAGNOSTICS if metric in study.epochs], prefix)
+    figures = _curves(study, [metric for metric in _DIAGNOSTICS if metric in study.epochs], prefix, seed_points)
     words = (
         "Measured on clean training images after each epoch. s_p: mean cosine within a class, s_n: between classes, to "
         "proxies or over pairs of images; effective classes: exp(entropy) of the softmax; turns are medians."
@@ -268,7 +274,7 @@ def _diagnostics(study: Study, prefix: str) -> list[Section]:
     return [Section(f"{prefix}angles", "Angles and similarities", [words, Row(figures)])] if figures else []
 
 
-def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]:
+def _curves(study: Study, metrics: list[str], prefix: str, seed_points: int) -> tuple[Figure, ...]:
     figures: list[Figure] = []
     for metric in metrics:
         points = learning_curves.points(study, metric)
@@ -276,15 +282,13 @@ def _curves(study: Study, metrics: list[str], prefix: str) -> tuple[Figure, ...]
             continue
         # A long legend under every figure would be most of the page.
         bare = bool(figures) and len(learning_curves.shown(points)) > LEGENDS
-        figures.append(
-            Figure(
-                f"{prefix}learning-{slug(metric)}",
-                learning_curves.title(metric),
-                learning_curves.caption(points, metric) + (" Colors as in the first figure here." if bare else ""),
-                learning_curves.draw(points, metric).update_layout(**({"showlegend": False} if bare else {})),
-                learning_curves.table(points),
-            )
-        )
+        words = learning_curves.caption(points, metric, seed_points)
+        drawn = learning_curves.draw(points, metric, seed_points)
+        if bare:
+            words += " Colors as in the first figure here."
+            drawn.update_layout(showlegend=False)
+        name, title = f"{prefix}learning-{slug(metric)}", learning_curves.title(metric)
+        figures.append(Figure(name, title, words, drawn, learning_curves.table(points)))
     return tuple(figures)
 
 

@@ -228,6 +228,8 @@ class StudyConfig(Frozen):
         Raises: pydantic.ValidationError if the result is no valid trial; KeyError (with a message) for a path that
         leads through a field the trial does not have.
         """
+        if self.search is not None:  # its proposals come once each, and there is no end to them
+            return self._make(values)
         spelled = json.dumps(values, sort_keys=True)
         if spelled not in self._made:
             self._made[spelled] = self._make(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -53,8 +53,11 @@ def shown(frame: pd.DataFrame) -> list[str]:
     return [name for name in names if name in best]
 
 
-def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
-    """Mean lines; colors follow log s where every configuration has its own constant scale."""
+def draw(frame: pd.DataFrame, metric: str, seed_points: int = SEED_POINTS) -> go.Figure:
+    """Mean lines; colors follow log s where every configuration has its own constant scale.
+
+    seed_points: epochs beyond which no seed has a line of its own.
+    """
     figure = go.Figure()
     names = shown(frame)
     frame = frame[frame["configuration"].isin(names)]
@@ -69,14 +72,14 @@ def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
         colors = [style.category_color(place) for place in range(len(names))]
         dashes = [style.category_dash(place) for place in range(len(names))]
     lines = means(frame)
-    with_seeds = len(frame) <= SEED_POINTS and frame.groupby("configuration", observed=True)["seed"].nunique().max() > 1
+    with_seeds = len(frame) <= seed_points and frame.groupby("configuration", observed=True)["seed"].nunique().max() > 1
     for name, color, dash in zip(names, colors, dashes, strict=True):
         if with_seeds:
             figure.add_trace(_seeds(frame[frame["configuration"] == name], factor, color, name))
         line = lines[lines["configuration"] == name]
         figure.add_trace(
             go.Scatter(
-                x=line["epochs_done"].to_numpy(dtype=np.float32),
+                x=_smallest(line["epochs_done"]),
                 y=(factor * line["value"]).to_numpy(dtype=np.float32),
                 mode="lines",
                 name=style.plain(short_name(name)),
@@ -94,7 +97,7 @@ def _seeds(part: pd.DataFrame, factor: float, color: str, name: str) -> go.Scatt
     ends = np.flatnonzero(part["number"].to_numpy()[1:] != part["number"].to_numpy()[:-1]) + 1
     return go.Scatter(
         # Single precision halves the page, and no screen shows more.
-        x=np.insert(part["epochs_done"].to_numpy(dtype=np.float32), ends, np.nan),
+        x=np.insert(_smallest(part["epochs_done"]), ends, 0),
         y=np.insert((factor * part["value"]).to_numpy(dtype=np.float32), ends, np.nan),
         mode="lines",
         line={"color": style.faded(color, 0.25), "width": 1},
@@ -102,6 +105,10 @@ def _seeds(part: pd.DataFrame, factor: float, color: str, name: str) -> go.Scatt
         showlegend=False,
         hoverinfo="skip",
     )
+
+
+def _smallest(epochs: pd.Series) -> np.ndarray[Any, Any]:
+    return epochs.to_numpy(dtype=np.min_scalar_type(int(epochs.max())))
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -114,12 +121,12 @@ def title(metric: str) -> str:
     return style.metric_name(metric).split(" (")[0]
 
 
-def caption(frame: pd.DataFrame, metric: str) -> str:
-    """What to see."""
+def caption(frame: pd.DataFrame, metric: str, seed_points: int = SEED_POINTS) -> str:
+    """What to see, in the figure that `draw` gives for the same arguments."""
     name = style.metric_name(metric)
     total, drawn = frame["configuration"].nunique(), len(shown(frame))
     text = f"{name} over training; thick: mean over seeds, thin: each seed. No interval is shown."
-    if len(frame) > SEED_POINTS:
+    if len(frame) > seed_points:
         text = f"{name} over training; the mean over seeds (too many trials to draw each seed). No interval is shown."
     if drawn < total:
         text += f" The {drawn} configurations of {total} with the highest last value; the CSV has all."

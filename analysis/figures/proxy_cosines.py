@@ -124,10 +124,13 @@ def draw(frame: pd.DataFrame, dim: int) -> go.Figure:
             part = frame[(frame["condition"] == condition) & (frame["epochs_done"] == epochs_done)]
             if part.empty:
                 continue
+            some = part[part["density"] > 0]
             figure.add_trace(
                 go.Scatter(
-                    x=part["cosine"].round(4),
-                    y=part["density"].round(4),
+                    # Bins are even and most are empty: the page holds none of that.
+                    x0=some["cosine"].iloc[0],
+                    dx=part["cosine"].diff().iloc[1],
+                    y=part.loc[some.index[0] : some.index[-1], "density"].to_numpy(dtype=np.float32),
                     mode="lines",
                     name=f"{style.plain(condition)}, epoch {epochs_done}",
                     line={"color": style.category_color(place), "width": 1.8, "dash": style.DASHES[dash % 4]},

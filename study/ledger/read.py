@@ -8,13 +8,12 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from search_spaces.study_config import StudyConfig
 from search_spaces.trial_config import TrialConfig
@@ -134,16 +133,23 @@ class TrialRecord:
     epochs: dict[int, EpochEvent] = field(default_factory=dict)
     rungs: list[RungEvent] = field(default_factory=list)
     end: EndEvent | None = None
+    _config: TrialConfig | None = field(default=None, repr=False, compare=False)
 
     @property
     def number(self) -> int:
         """The trial's number, from 0."""
         return self.trial.number
 
-    @cached_property
+    @property
     def config(self) -> TrialConfig:
-        """The trial's configuration, validated."""
-        return TrialConfig.model_validate_json(_JSON.dump_json(self.trial.trial))
+        """The trial's configuration, validated; anew at every call once the trial has ended (too many to keep)."""
+        config = self._config or TrialConfig.model_validate_json(_JSON.dump_json(self.trial.trial))
+        self._config = None if self.end is not None else config
+        return config
+
+    def forget_config(self) -> None:
+        """Let go of what `config` validated."""
+        self._config = None
 
     @property
     def status(self) -> Status:
@@ -206,6 +212,7 @@ class StudyRecord:
                 if event.config is not None:
                     self.config_json = dict(event.config)
             case TrialEvent():
+                _share(event.trial, self.config_json.get("trial"))
                 self.trials[event.number] = TrialRecord(event)
             case StartEvent():
                 self.trials[event.number].starts.append(event)
@@ -215,11 +222,22 @@ class StudyRecord:
                 self.trials[event.number].rungs.append(event)
             case EndEvent():
                 self.trials[event.number].end = event
+                self.trials[event.number].forget_config()
 
     @property
     def finished(self) -> bool:
         """Whether the last driver closed the study because nothing was left to do."""
         return bool(self.drivers) and self.drivers[-1].what == "closed" and self.drivers[-1].note == "finished"
+
+
+def _share(tree: dict[str, JsonValue], common: object) -> None:
+    """Let `tree` hold the parts of `common` where they are the same: thousands of trials differ in a number or two."""
+    for name, value in tree.items():
+        same = common.get(name) if isinstance(common, dict) else None
+        if repr(value) == repr(same):  # not ==, for which 20 is 20.0 and True
+            tree[name] = same
+        elif isinstance(value, dict):
+            _share(value, same)
 
 
 def fold(events: Iterable[Event]) -> StudyRecord:

@@ -83,8 +83,7 @@ class Shelf:
     def started(self, number: int, epochs: int) -> None:
         """Trial `number` started from its state after `epochs` epochs."""
         if number in self._awaiting:
-            self._awaiting.discard(number)
-            self._passing.subtract(self._chains[number])
+            self._pass_no_more(number)
         if epochs:
             self._set_latest(number, self._chains[number][epochs])
 
@@ -106,8 +105,7 @@ class Shelf:
     def ended(self, number: int) -> list[str]:
         """Trial `number` ended; the keys that this freed."""
         if number in self._awaiting:
-            self._awaiting.discard(number)
-            self._passing.subtract(self._chains[number])
+            self._pass_no_more(number)
         self._set_latest(number, None)
         return self._free_unneeded(list(self._chains.pop(number)))
 
@@ -138,10 +136,15 @@ class Shelf:
         self._stored.pop(key, None)
         self._store.free(key)
 
+    def _pass_no_more(self, number: int) -> None:
+        self._awaiting.discard(number)
+        for key in self._chains[number]:
+            _count_down(self._passing, key)
+
     def _set_latest(self, number: int, key: str | None) -> None:
         before = self._latest.pop(number, None)
         if before is not None:
-            self._latest_of[before] -= 1
+            _count_down(self._latest_of, before)
         if key is not None:
             self._latest[number] = key
             self._latest_of[key] += 1
@@ -158,3 +161,10 @@ class Shelf:
                 self._store.free(key)
                 freed.append(key)
         return freed
+
+
+def _count_down(counts: Counter[str], key: str) -> None:
+    """One less; no entry for none, of which a long study would have millions."""
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

@@ -51,9 +51,10 @@ class OptunaTrials:
 
         A trial that waits is no news; asked: but it was asked for, so that its sampler takes it for running.
         """
-        number, objective = trial.number, trial.config.objective
+        number = trial.number
         if number in self._ended or not (asked or trial.starts or trial.end):
             return
+        objective = trial.config.objective
         values = {
             event.result.epochs_done: event.result.metrics[objective]
             for event in trial.epochs.values()

@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from search_spaces.trial_config import Compute
+from study.ledger.read import LedgerError
 from study.tuning.deaths import a_node_is_gone, death_of
 from study.tuning.driver import Driver
 from study.tuning.slots import Slots, slots
@@ -108,6 +109,8 @@ class _Desk:
                 return self.driver.on_epoch(number, report.result, report.arrays, stands=report.stands)
             case EndReport() if report.diverged:
                 self.driver.on_diverged(number, report.diverged)
+            case EndReport() if report.disk:
+                raise LedgerError(f"{report.disk}; make room, then resume the study")
             case EndReport():
                 if report.damaged:
                     self.driver.on_damaged(report.damaged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -27,6 +28,8 @@ SMALL_BYTES = 16 * 2**20
 """A state up to this size is stored after every epoch."""
 SAVE_EVERY_S = 300.0
 """A larger one when so many seconds have passed since the last, and where the job asks for it."""
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
+"""Errors that say nothing against the trial: the next one would meet them too."""
 
 
 class Workplace(Frozen):
@@ -48,11 +51,12 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class EndReport:
-    """A trial ends before its last epoch. damaged: the state that it should have started from."""
+    """A trial ends before its last epoch. damaged: the state that it should have started from; disk: why nothing can be written."""
 
     diverged: str = ""
     error: str = ""
     damaged: str = ""
+    disk: str = ""
     details: str = field(default="", repr=False)
 
 
@@ -95,6 +99,10 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
     except DataError as error:
         yield EndReport(error=str(error))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            folder = Path(error.filename).parent if error.filename else workplace.stages_dir
+            yield EndReport(disk=f"{folder}: cannot be written ({error.strerror})")
+            return
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
         yield EndReport(error=f"{type(error).__name__}: {error} ({where})", details=traceback.format_exc())

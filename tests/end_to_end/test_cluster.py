@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import time
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from study.ledger.read import read_study
+from study.ledger.read import LEDGER_NAME, read_study
 from study.records import Status
 
-from .conftest import study_command, write_study
+from .conftest import lines, study_command, write_study
 from .ray_nodes import Nodes, nodes
 from .test_kills import epochs_recorded, essence
 
@@ -36,14 +37,25 @@ def cluster() -> Iterator[Nodes]:
         yield cluster
 
 
-def start(cluster: Nodes, home: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+def start(cluster: Nodes, home: Path, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "study", *map(str, arguments), "--address", cluster.address],
-        env={**cluster.environment, "STUDY_HOME": str(home)},
+        env={**cluster.environment, "STUDY_HOME": str(home), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_another_token_is_refused_in_one_line(cluster: Nodes, tmp_path: Path) -> None:
+    token, home = tmp_path / "token", tmp_path / "home"
+    token.write_text(secrets.token_hex(32), encoding="utf-8")
+    driver = start(cluster, home, "run", write_study(tmp_path, "k", STUDY), RAY_AUTH_TOKEN_PATH=str(token))
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 2, output
+    (said,) = lines(output)
+    assert said.startswith(f"--address {cluster.address}: the cluster does not take our token; give all nodes the same")
+    assert not (home / "k" / LEDGER_NAME).exists()
 
 
 def test_a_killed_node_costs_no_trial_and_no_recorded_epoch(cluster: Nodes, tmp_path: Path) -> None:

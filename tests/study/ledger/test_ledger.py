@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -183,6 +184,19 @@ def test_a_trial_stands_where_its_lines_say(tmp_path: Path, make_study: Callable
     stands.append(trial.status)
     assert stands == [Status.WAITING, Status.RUNNING, Status.PAUSED, Status.RUNNING, Status.PRUNED]
     assert not made_up.writer.record.finished
+
+
+def test_trials_share_what_they_have_in_common_and_keep_their_own() -> None:
+    common: dict[str, Any] = {"loss": {"kind": "softmax", "scale": {"value": 20}}, "epochs": 3, "measure": {"test": 1}}
+    own: dict[str, Any] = {"loss": {"kind": "softmax", "scale": {"value": 20.0}}, "epochs": 3, "measure": {"test": 1}}
+    wanted = json.dumps(own)
+    trial = TrialEvent(at=0, number=0, phase=Phase.PLAN, configuration="", values={}, params={}, seed=0, trial=own)
+    record = fold(
+        [StudyEvent(at=0, config={"trial": common}, source="", versions={}, git_commit=None, machine={}), trial]
+    )
+    found = record.trials[0].trial.trial
+    assert found["measure"] is record.config_json["trial"]["measure"]
+    assert json.dumps(found) == wanted, "20 is not 20.0"
 
 
 def test_the_seconds_between_two_drivers_are_not_driven() -> None:

@@ -108,7 +108,7 @@ def test_a_damaged_state_is_named_and_nothing_is_trained_from_it(place: Workplac
     assert str(path) in report.error
 
 
-def test_a_full_disk_ends_the_attempt_and_the_next_goes_on_from_the_last_good_state(
+def test_a_full_disk_is_named_and_the_trial_goes_on_from_the_last_good_state(
     place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = epochs(list(reports(a_job(a_trial()), place)))
@@ -125,7 +125,7 @@ def test_a_full_disk_ends_the_attempt_and_the_next_goes_on_from_the_last_good_st
         found = list(reports(a_job(a_trial()), second))
     assert epochs(found[:1]) == whole[:1]
     assert isinstance(found[1], EndReport)
-    assert "No space left on device" in found[1].error
+    assert found[1].disk == f"{second.stages_dir}: cannot be written (No space left on device)"
     assert epochs(list(reports(a_job(a_trial(), start=1), second))) == whole[1:]
 
 
