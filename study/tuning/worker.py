@@ -51,7 +51,10 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class EndReport:
-    """A trial ends before its last epoch. damaged: the state that it should have started from; disk: why nothing can be written."""
+    """A trial ends before its last epoch.
+
+    damaged: the state that it should have started from. disk: what cannot be written, and why.
+    """
 
     diverged: str = ""
     error: str = ""
