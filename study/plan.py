@@ -60,11 +60,26 @@ def describe(study_config: StudyConfig, slots: int, epoch_s: float | None = None
         lines.append(f"epochs: at most {asked}")
         trained, longest = asked, trial.epochs
         lines.append("chosen on: validation")
-    return [*lines, f"cost: {_cost(trial, trained, longest, slots, epoch_s)}"]
+    return [*lines, f"cost: {_cost(workloads(study_config), trained, longest, slots, epoch_s)}"]
+
+
+def workloads(study_config: StudyConfig) -> list[tuple[TrialConfig, float]]:
+    """A trial for each kind of epoch (network, data, batches, measuring) that a plan asks for, and its share of them.
+
+    Of a search, whose choices are not made yet, only the common trial.
+    """
+    if study_config.search is not None:
+        return [(study_config.trial, 1.0)]
+    kinds: dict[str, tuple[TrialConfig, int]] = {}
+    for _, _, trial in study_config.configurations():
+        kind = trial.model_dump_json(include={"dataset", "split", "model", "batches", "measure", "compute"})
+        kinds[kind] = (trial, trial.epochs + (kinds[kind][1] if kind in kinds else 0))
+    total = sum(epochs for _, epochs in kinds.values())
+    return [(trial, epochs / total) for trial, epochs in kinds.values()]
 
 
 def measured_epoch(study_config: StudyConfig, data_dir: Path, cache_dir: Path) -> float:
-    """Seconds of an epoch of the first configuration on this machine, from two short ones.
+    """Seconds of a study's mean epoch on this machine, from two short ones of each kind.
 
     Raises: ConfigError where the data, or the device, are not here.
     """
@@ -74,11 +89,11 @@ def measured_epoch(study_config: StudyConfig, data_dir: Path, cache_dir: Path) -
     from study.losses.base import Diverged
     from study.training.timing import seconds_per_epoch
 
-    trial = study_config.trial if study_config.search else study_config.configurations()[0].trial
-    if trial.compute.device == "cuda" and not torch.cuda.is_available():
+    kinds = workloads(study_config)
+    if study_config.trial.compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trial.compute.device: cuda, and this machine has none; measure where the GPU is")
     try:
-        return seconds_per_epoch(trial, data_dir, cache_dir)
+        return sum(share * seconds_per_epoch(trial, data_dir, cache_dir) for trial, share in kinds)
     except (DataError, Diverged) as error:
         raise ConfigError(f"--measure: {error}") from error
 
@@ -115,16 +130,17 @@ def _samples(study_config: StudyConfig) -> Iterator[TrialConfig]:
             yield study_config.trial_with(values)
 
 
-def _cost(trial: TrialConfig, epochs: int, longest: int, slots: int, epoch_s: float | None) -> str:
+def _cost(kinds: list[tuple[TrialConfig, float]], epochs: int, longest: int, slots: int, epoch_s: float | None) -> str:
     """Time for `epochs`, of which `longest` follow one another."""
-    compute = trial.compute
+    compute = kinds[0][0].compute
     if epoch_s is None:
-        if compute.device == "cuda" or not isinstance(trial.model, SmallCnn):
-            return f"not known for {trial.model.kind} on {compute.device}; `check --measure` times an epoch here"
-        epoch_s = trial.split.train_classes * images_per_class(trial.dataset) * SECONDS_PER_IMAGE
-        source = "small CNN, CPU"
+        for trial, _ in kinds:
+            if compute.device == "cuda" or not isinstance(trial.model, SmallCnn):
+                return f"not known for {trial.model.kind} on {compute.device}; `check --measure` times an epoch here"
+        images = [share * trial.split.train_classes * images_per_class(trial.dataset) for trial, share in kinds]
+        epoch_s, source = sum(images) * SECONDS_PER_IMAGE, "small CNN, CPU"
     else:
-        source = f"{epoch_s:.3g} s an epoch of the first configuration, measured here"
+        source = f"{epoch_s:.3g} s an epoch, measured here" + (f" over {len(kinds)} kinds" if len(kinds) > 1 else "")
     if compute.device == "cuda":
         return f"about {_duration(epochs * epoch_s)} on one GPU, one trial at a time ({source})"
     seconds = max(epochs * epoch_s / slots, longest * epoch_s)

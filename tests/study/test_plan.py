@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from search_spaces.load import parse_study
-from study.plan import describe, rung_warnings
+from study.plan import describe, rung_warnings, workloads
 
 TRIAL: dict[str, Any] = {
     "dataset": {"kind": "glyphs"},
@@ -69,10 +69,23 @@ def test_the_cost_of_what_was_never_timed_is_not_made_up() -> None:
     )
     # 12 epochs of 10 s follow one another, so a second worker does not help.
     assert describe(resnet, slots=2, epoch_s=10.0)[-1] == (
-        "cost: about 2 min on 2 workers of 1 thread (10 s an epoch of the first configuration, measured here)"
+        "cost: about 2 min on 2 workers of 1 thread (10 s an epoch, measured here)"
     )
     on_gpu = parse_study({"trial": {**TRIAL, "compute": {"device": "cuda", "gpus": 0.5}}}, "plan", "plan")
     assert describe(on_gpu, slots=2, epoch_s=1800.0)[-1] == (
-        "cost: about 6.0 h on one GPU, one trial at a time (1.8e+03 s an epoch of the first configuration, measured "
-        "here)"
+        "cost: about 6.0 h on one GPU, one trial at a time (1.8e+03 s an epoch, measured here)"
     )
+
+
+def test_each_kind_of_epoch_counts_by_its_share() -> None:
+    def plan(*cases: dict[str, Any]) -> Any:
+        named = [{"name": str(place), **case} for place, case in enumerate(cases)]
+        return parse_study({"trial": {**TRIAL, "epochs": 1000}, "cases": named}, "plan", "plan")
+
+    # 12 images a class, 0.6 ms each: 0.072 s an epoch for 10 classes, 0.216 s for 30; a quarter of the epochs is such.
+    mixed = plan({}, {"loss.scale.value": 5, "epochs": 2000}, {"split.train_classes": 30})
+    assert [share for _, share in workloads(mixed)] == [0.75, 0.25]
+    assert describe(mixed, slots=1)[-1] == "cost: about 7 min on 1 workers of 1 thread (small CNN, CPU)"
+    assert describe(mixed, slots=1, epoch_s=0.108)[-1].endswith("(0.108 s an epoch, measured here over 2 kinds)")
+    other = plan({}, {"model": {"kind": "small_resnet"}})
+    assert describe(other, slots=1)[-1].startswith("cost: not known for small_resnet on cpu")
