@@ -233,11 +233,12 @@ class StudyRecord:
 def _share(tree: dict[str, JsonValue], common: object) -> None:
     """Let `tree` hold the parts of `common` where they are the same: thousands of trials differ in a number or two."""
     for name, value in tree.items():
-        same = common.get(name) if isinstance(common, dict) else None
-        if repr(value) == repr(same):  # not ==, for which 20 is 20.0 and True
-            tree[name] = same
-        elif isinstance(value, dict):
-            _share(value, same)
+        if isinstance(value, dict) and isinstance(common, dict):
+            same = common.get(name)
+            if repr(value) == repr(same):  # not ==, for which 20 is 20.0 and True
+                tree[name] = same
+            else:
+                _share(value, same)
 
 
 def fold(events: Iterable[Event]) -> StudyRecord:
