@@ -25,6 +25,7 @@ from search_spaces.base import Frozen
 from search_spaces.load import ConfigError
 from search_spaces.trial_config import Compute
 from study.ledger.write import write_atomic
+from study.tuning import WORKER_ENVIRONMENT
 from study.tuning.ray_local import end_ray, own_sigterm
 from study.tuning.slots import slots, slots_on
 from study.tuning.worker import Workplace
@@ -53,7 +54,12 @@ def joined_ray(address: str) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with own_sigterm():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": WORKER_ENVIRONMENT},
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"{where}: {_why_not(str(error))}") from error
     finally:
