@@ -15,6 +15,7 @@ from analysis.runs import Setting
 if TYPE_CHECKING:
     from analysis.load import Study
 
+HISTOGRAMS = 6  # settings whose proxy cosines are drawn: glyphs and handwriting, D of 64 and 512, and a third loss
 SETTINGS = 3  # settings (data set, loss, C, D) that a figure shows; the CSV files of the studies hold the others
 
 
@@ -222,21 +223,20 @@ def _histograms(kept: proxy_cosines.Kept, frame: pd.DataFrame) -> Block:
     if mine.empty:
         return Figure(name, title, kept.words, missing=proxy_cosines.GAP)
     drawn = []
-    for dim in sorted(mine["dim"].unique()):
+    for place, setting in enumerate(list(dict.fromkeys(mine["setting"]))[:HISTOGRAMS]):
+        of_setting = mine[mine["setting"] == setting]
+        dim = int(of_setting["dim"].iloc[0])
+        shown = of_setting[kept.shows(of_setting)]
+        densities: list[list[float]] = []
         for definition in ("all", "between"):
-            part = mine[(mine["dim"] == dim) & (mine["definition"] == definition)]
-            if part.empty:
+            part = shown[shown["definition"] == definition]
+            density = part["density"].tolist()
+            if part.empty or density in densities:  # one proxy a class: all pairs are between classes
                 continue
-            words = f"{title}, D = {dim}, {proxy_cosines.DEFINITIONS[definition]}"
-            drawn.append(
-                Figure(
-                    f"{name}-{dim}-{definition}",
-                    words,
-                    proxy_cosines.caption(kept, part, definition, int(dim)),
-                    proxy_cosines.draw(part, int(dim)),
-                    mine[mine["dim"] == dim],
-                )
-            )
+            densities.append(density)
+            words = f"{title}, {setting}, {proxy_cosines.DEFINITIONS[definition]}"
+            text, plot = proxy_cosines.caption(kept, part, definition), proxy_cosines.draw(part, dim)
+            drawn.append(Figure(f"{name}-{place}-{definition}", words, text, plot, of_setting))
     return Row(tuple(drawn))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from analysis.load import Study
 
 DEFINITIONS = {"all": "all proxies", "between": "proxies of different classes", "class_mean": "class directions"}
-COLUMNS = ["dim", "condition", "phase", "epochs_done", "definition", "cosine", "density", "seeds"]
+PRINTED_SCALES = (6.5, 20.0)
+COLUMNS = ["setting", "dim", "condition", "start", "end", "phase"]
+COLUMNS += ["epochs_done", "definition", "cosine", "density", "seeds"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Kept:
             case _:
                 return epochs_done > phase
 
+    def shows(self, frame: pd.DataFrame) -> pd.Series:
+        """Which rows of `frame`, of one setting, are drawn: the scales nearest to the thesis's; its CSV has all."""
+        if self.number == "5.1":
+            return pd.Series(True, index=frame.index)
+        printed = PRINTED_SCALES if self.number == "5.2" else PRINTED_SCALES[1:]
+        constant = frame["start"] == frame["end"]
+        tried = frame["start"][constant].unique()
+        near = {min(tried, key=lambda scale: abs(np.log(scale / wanted))) for wanted in printed} if len(tried) else {}
+        return frame["start"].isin(near) & (constant if self.number == "5.2" else True)
+
 
 FIGURES = (
     Kept("5.1", "proxy cosines at the start", "Black: what random directions in D dimensions give (variance 1/D)."),
@@ -49,7 +61,7 @@ FIGURES = (
     Kept(
         "A.3",
         "proxy cosines in the additional phase",
-        "Where s has fallen from its first value. The thesis shows s = 20 at D = 64 and 512.",
+        "The thesis shows s = 20 at D = 64 and 512; beside it, where s has fallen from it.",
     ),
 )
 GAP = (
@@ -59,43 +71,49 @@ GAP = (
 
 
 def points(studies: Iterable[Study]) -> pd.DataFrame:
-    """Mean density of the cosines, per dim, condition, epochs_done and definition; one row a bin.
+    """Mean density of the cosines, per setting, condition, epochs_done and definition; one row a bin.
 
-    cosine: the bin's middle. density: share of pairs per unit of cosine, averaged over `seeds` trials.
+    start, end: of the scale, NaN for the untrained network. cosine: the bin's middle. density: share of pairs per
+    unit of cosine, averaged over `seeds` trials. Settings come in the order of the studies.
     Raises: LedgerError for an array file that is gone or damaged.
     """
     from study.ledger.read import load_arrays
 
-    sums: dict[tuple[int, str, int, int, str], np.ndarray[Any, Any]] = {}
-    seeds_of: dict[tuple[int, str, int, int, str], set[int]] = {}
+    sums: dict[_Key, np.ndarray[Any, Any]] = {}
+    seeds_of: dict[_Key, set[int]] = {}
+    studies = list(studies)
+    described = runs.of_studies(studies).set_index(["study", "number"])
     for study in studies:
-        described = runs.of_studies([study]).set_index("number")
         for row in study.arrays.to_dict("records"):
             kept = [name for name in row["file"].names if name.startswith("proxy_cos_hist_")]
-            if not kept or row["number"] not in described.index:
+            if not kept or (study.name, row["number"]) not in described.index:
                 continue
-            run = described.loc[[row["number"]]].iloc[0]
+            run = described.loc[[(study.name, row["number"])]].iloc[0]
+            setting = runs.Setting(*(run[name] for name in runs.Setting._fields))
             condition = _until(row["epochs_done"], run)
             arrays = load_arrays(study.folder, row["file"])
             for name in kept:
                 counts = arrays[name].astype(np.float64)
                 density = counts / counts.sum() * len(counts) / 2
-                key = (int(run["dim"]), condition, int(run["phase"]), int(row["epochs_done"]), name[15:])
+                key = _Key(setting, condition, int(run["phase"]), int(row["epochs_done"]), name[15:])
                 # Conditions that begin alike share these epochs: each seed counts once.
                 if run["seed"] not in seeds_of.setdefault(key, set()):
                     seeds_of[key].add(int(run["seed"]))
                     sums[key] = sums.get(key, 0) + density
     parts = []
-    for key, total in sorted(sums.items(), key=lambda item: item[0]):
-        dim, condition, phase, epochs_done, definition = key
+    settings = list(dict.fromkeys(key.setting for key in sums))
+    for key, total in sorted(sums.items(), key=lambda item: (settings.index(item[0].setting), *item[0].order)):
         seeds = len(seeds_of[key])
         edges = np.linspace(-1, 1, len(total) + 1)
         columns: dict[str, Any] = {
-            "dim": dim,
-            "condition": condition,
-            "phase": phase,
-            "epochs_done": epochs_done,
-            "definition": definition,
+            "setting": str(key.setting),
+            "dim": key.setting.dim,
+            "condition": str(key.condition or "untrained"),
+            "start": key.condition.start if key.condition else np.nan,
+            "end": key.condition.end if key.condition else np.nan,
+            "phase": key.phase,
+            "epochs_done": key.epochs_done,
+            "definition": key.definition,
             "cosine": (edges[:-1] + edges[1:]) / 2,
             "density": total / seeds,
             "seeds": seeds,
@@ -104,14 +122,27 @@ def points(studies: Iterable[Study]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
-def _until(epochs_done: int, run: Any) -> str:
+class _Key(NamedTuple):
+    setting: runs.Setting
+    condition: runs.Condition | None
+    phase: int
+    epochs_done: int
+    definition: str
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What keys of one setting are sorted by."""
+        return (str(self.condition), *self[2:])
+
+
+def _until(epochs_done: int, run: Any) -> runs.Condition | None:
     """What `run` (a row of runs.of_studies) had trained after epochs_done: its schedule may not have changed s yet."""
     if epochs_done == 0:
-        return "untrained"
+        return None
     late = run["schedule"] in ("linear", "quadratic", "switch")
     if late and epochs_done <= run["phase"]:
-        return str(runs.Condition("constant", run["start"], run["start"]))
-    return str(runs.Condition(run["schedule"], run["start"], run["end"]))
+        return runs.Condition("constant", run["start"], run["start"])
+    return runs.Condition(run["schedule"], run["start"], run["end"])
 
 
 def draw(frame: pd.DataFrame, dim: int) -> go.Figure:
@@ -159,11 +190,11 @@ def random_density(cosine: np.ndarray[Any, Any], dim: int) -> tuple[np.ndarray[A
     return inside.round(4), (shape / (shape.sum() * width)).round(4)
 
 
-def caption(kept: Kept, frame: pd.DataFrame, definition: str, dim: int) -> str:
+def caption(kept: Kept, frame: pd.DataFrame, definition: str) -> str:
     """What to see, over which pairs."""
     seeds = frame["seeds"].max()
     return (
-        f"Figure {kept.number}, ours: cosines over pairs of {DEFINITIONS[definition]} (the thesis does not say which "
-        f"it counts; the CSV has all three), D = {dim}, mean of {seeds} {'trial' if seeds == 1 else 'trials'}. "
-        f"{kept.words} No interval."
+        f"Figure {kept.number}, ours ({frame['setting'].iloc[0]}): cosines over pairs of {DEFINITIONS[definition]}, "
+        f"mean of {seeds} {'trial' if seeds == 1 else 'trials'}. The thesis does not say which pairs it counts; the "
+        f"CSV has all, and all scales. {kept.words} No interval."
     )

@@ -196,6 +196,34 @@ def test_proxy_histograms_are_densities_and_shared_epochs_count_once(thesis: Stu
     assert variance == pytest.approx(1 / 64, rel=0.01)
 
 
+def test_proxy_histograms_of_two_settings_are_not_mixed_and_the_thesis_scales_are_drawn(
+    thesis: Study, tmp_path: Path
+) -> None:
+    fields = trial_fields(model={"kind": "small_cnn", "embedding_dim": 8}, epochs=PHASE)
+    other = load(write_plan(tmp_path / "other", plan_config("other", trial=fields), array_epochs=(1, 2)))
+    frame = proxy_cosines.points([thesis, other])
+    assert list(dict.fromkeys(frame["setting"])) == [
+        "glyphs, soft_triple, C=100, D=64",
+        "glyphs, normalized_softmax, C=100, D=8",
+    ]
+    alone = proxy_cosines.points([thesis])
+    pd.testing.assert_frame_equal(frame[frame["dim"] == 64].reset_index(drop=True), alone)
+    mine = {kept.number: alone[kept.has(alone["epochs_done"], alone["phase"])] for kept in proxy_cosines.FIGURES}
+    shown = {kept.number: mine[kept.number][kept.shows(mine[kept.number])] for kept in proxy_cosines.FIGURES}
+    assert {number: list(dict.fromkeys(part["condition"])) for number, part in shown.items()} == {
+        "5.1": ["untrained"],
+        "5.2": ["constant 20", "constant 6.5"],
+        "A.3": [
+            "constant 20",
+            "linear 20 to 10",
+            "linear 20 to 5",
+            "linear from start 20 to 5",
+            "quadratic 20 to 5",
+            "switch 20 to 5",
+        ],
+    }
+
+
 def test_embeddings_lie_in_the_plane_of_their_main_directions(tmp_path: Path) -> None:
     study = load(write_plan(tmp_path / "s", plan_config(vary={"loss.scale.value": [5]}), array_epochs=(1, 3)))
     frame = embeddings.points(study)
