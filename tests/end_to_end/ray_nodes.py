@@ -17,6 +17,16 @@ from pathlib import Path
 
 _QUIET = ("--object-store-memory=100000000", "--disable-usage-stats", "--block")
 _TRIES = 3
+_DEADLINE = "--deadline-remaining-seconds=30"
+_NODE_ID = """
+import ray, sys
+ray.init(address=sys.argv[1], log_to_driver=False)
+print(next(node["NodeID"] for node in ray.nodes() if node["NodeName"] == sys.argv[2]))
+"""
+
+
+def _name(node: int) -> str:
+    return f"node-{node}"
 
 
 class Nodes:
@@ -56,6 +66,17 @@ class Nodes:
         os.killpg(self._nodes[node].pid, signal.SIGKILL)
         self._nodes[node].wait()
 
+    def preempt(self, node: int) -> None:
+        """Tell Ray that a node will be taken away, as a cloud does shortly before, and end it."""
+        arguments = [sys.executable, "-c", _NODE_ID, self.address, _name(node)]
+        told = subprocess.run(arguments, env=self.environment, capture_output=True, text=True, check=True)
+        drain = ["drain-node", "--address", self.address, "--node-id", told.stdout.split()[-1]]
+        drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", _DEADLINE]
+        subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", *drain], env=self.environment, capture_output=True, check=True
+        )
+        self.kill(node)
+
     def close(self) -> None:
         """End what is left."""
         for node in reversed(range(len(self._nodes))):
@@ -64,6 +85,7 @@ class Nodes:
 
     def _start(self, *arguments: str) -> None:
         """One after the other: two nodes that start at once on one machine collide."""
+        arguments = (*arguments, f"--node-name={_name(len(self._nodes))}")
         for _ in range(_TRIES):  # Ray gives up after 30 s, which a busy machine may take
             log = self._folder / f"node-{len(self._nodes)}.log"
             with log.open("wb") as output:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from study.ledger.read import LEDGER_NAME, read_study
-from study.records import Status
+from study.ledger.read import LEDGER_NAME, read_events, read_study
+from study.records import EndEvent, StartEvent, Status
 
 from .conftest import lines, study_command, write_study
 from .ray_nodes import Nodes, nodes
-from .test_kills import epochs_recorded, essence
+from .test_kills import await_epochs, cmdline, epochs_recorded, essence
 
 pytestmark = pytest.mark.slow
 
@@ -58,14 +57,47 @@ def test_another_token_is_refused_in_one_line(cluster: Nodes, tmp_path: Path) ->
     assert not (home / "k" / LEDGER_NAME).exists()
 
 
-def test_a_killed_node_costs_no_trial_and_no_recorded_epoch(cluster: Nodes, tmp_path: Path) -> None:
-    path, home, whole = write_study(tmp_path, "k", STUDY), tmp_path / "home", tmp_path / "whole"
-    assert study_command("run", path, "--cpus", "1", home=whole).returncode == 0
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the study as one machine runs it."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert study_command("run", write_study(folder, "k", STUDY), "--cpus", "1", home=folder).returncode == 0
+    return folder
+
+
+def most_at_once(folder: Path) -> int:
+    """Most trials that were in training at the same time."""
+    running: set[int] = set()
+    most = 0
+    for event in read_events(folder / LEDGER_NAME):
+        if isinstance(event, StartEvent):
+            running.add(event.number)
+        elif isinstance(event, EndEvent):
+            running.discard(event.number)
+        most = max(most, len(running))
+    return most
+
+
+def worker_variable(name: str) -> set[str]:
+    """What an environment variable is in the processes that train."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and b"ray::Implicit" in cmdline(int(entry.name)):
+            variables = dict(word.partition("=")[::2] for word in (entry / "environ").read_text().split("\0"))
+            found.add(variables.get(name, ""))
+    return found
+
+
+@pytest.mark.parametrize("how", ["died", "preempted"])
+def test_a_lost_node_costs_no_trial_and_no_recorded_epoch(
+    cluster: Nodes, whole: Path, tmp_path: Path, how: str
+) -> None:
+    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
     driver = start(cluster, home, "run", path)
-    deadline = time.monotonic() + 600
-    while epochs_recorded(home) < 10 and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    cluster.kill(cluster.join() - 1)
+    await_epochs(home, 10)
+    assert worker_variable("MALLOC_ARENA_MAX") == {"1"}
+    lost = cluster.join() - 1
+    (cluster.kill if how == "died" else cluster.preempt)(lost)
     output, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, output
     assert "Traceback" not in output
@@ -76,3 +108,14 @@ def test_a_killed_node_costs_no_trial_and_no_recorded_epoch(cluster: Nodes, tmp_
     assert epochs_recorded(home) == epochs_recorded(whole) == 8 * 12, "an epoch that was recorded is not trained again"
     left = {path.name for path in (home / "k").iterdir()}
     assert not {name for name in left if name.startswith(".nonce") or name == "tune"}
+
+
+def test_a_node_that_joins_takes_trials_at_once(cluster: Nodes, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    driver = start(cluster, home, "run", write_study(tmp_path, "k", STUDY))
+    await_epochs(home, 4)
+    node = cluster.join(cpus=3)
+    output, _ = driver.communicate(timeout=600)
+    cluster.kill(node)
+    assert driver.returncode == 0, output
+    assert most_at_once(home / "k") == 5, "two processors at first, three more in the middle"
