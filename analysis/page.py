@@ -84,12 +84,22 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Statements below each other: for rows whose cells are sentences, which a table would squeeze."""
+    """Statements below each other: for rows whose cells are sentences, which a table would squeeze.
+
+    shown: how many are open at once, the others are closed until asked for; None: all.
+    """
 
     id: str
     title: str
     cards: tuple[Card, ...]
     note: str = ""
+    shown: int | None = None
+
+    @property
+    def parts(self) -> tuple[Sequence[Card], Sequence[Card]]:
+        """The cards that are open, and those that are closed."""
+        count = len(self.cards) if self.shown is None or len(self.cards) <= self.shown + 1 else self.shown
+        return self.cards[:count], self.cards[count:]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from analysis.runs import Setting
 if TYPE_CHECKING:
     from analysis.load import Study
 
-HISTOGRAMS = 6  # settings whose proxy cosines are drawn: glyphs and handwriting, D of 64 and 512, and a third loss
+HISTOGRAMS = 4  # settings whose proxy cosines are drawn
 SETTINGS = 3  # settings (data set, loss, C, D) that a figure shows; the CSV files of the studies hold the others
 
 
@@ -52,12 +52,10 @@ def confrontation(frame: pd.DataFrame) -> list[Section]:
     run = found[found["verdict"] != "not run"]
     if run.empty:
         return []
-    same = ["section", "prediction", "setting", "predicted", "rule", "assumption"]
-    cards = tuple(_prediction(part) for _, part in run.groupby(same, sort=False))
     silent = sorted(set(found.loc[found["verdict"] == "not run", "prediction"]) - set(run["prediction"]))
-    note = "Intervals are 95% over seeds." + (f" Not run: {'; '.join(silent)}." if silent else "")
-    blocks: list[Block] = [*_best_scale_figures(frame)]
-    blocks.append(Cards("theory-cards", "Predictions and measurements", cards, note))
+    words = "Where a prediction and what was measured part is shown first. Intervals are 95% over seeds."
+    blocks: list[Block] = [*_best_scale_figures(frame), words + (f" Not run: {'; '.join(silent)}." if silent else "")]
+    blocks += [_predictions(part) for _, part in run.groupby(["section", "prediction"], sort=False)]
     return [Section("theory-confronted", "Theory beside measurement", blocks)]
 
 
@@ -71,8 +69,21 @@ def _best_scale_figures(frame: pd.DataFrame) -> Iterator[Figure]:
             yield Figure(f"best-scale-{axis}", title, best_scales.caption(found, axis), drawn, found)
 
 
-def _prediction(rows: pd.DataFrame) -> Card:
-    """One card for the rows of `confrontation` that differ in what was measured only."""
+def _predictions(rows: pd.DataFrame) -> Cards:
+    """The rows of `confrontation` on one prediction: a card a setting, disagreement first."""
+    first = rows.iloc[0]
+    once = [(label, name) for name, label in _SAID_ONCE.items() if rows[name].nunique() == 1]
+    per_card = {name: label for name, label in _THEORY_LINES.items() if name not in dict(once).values()}
+    same = ["setting", "predicted", "rule", "assumption"]
+    cards = [_prediction(part, per_card) for _, part in rows.groupby(same, sort=False)]
+    cards.sort(key=lambda card: _VERDICTS.index(card.verdict))
+    note = " ".join(f"{label}: {first[name]}." for label, name in once if first[name])
+    name = f"theory-{slug(f'{first.section} {first.prediction}')}"
+    return Cards(name, f"{first['section']}. {first['prediction']}", tuple(cards), note, SETTINGS)
+
+
+def _prediction(rows: pd.DataFrame, shown: dict[str, str]) -> Card:
+    """One card for the rows of `confrontation` that differ in what was measured only. shown: names of the columns."""
     first = rows.iloc[0]
     verdicts = rows["verdict"].unique()
     measured = [
@@ -81,9 +92,9 @@ def _prediction(rows: pd.DataFrame) -> Card:
     ]
     lines = {**first.to_dict(), "measured": "; ".join(measured)}
     return Card(
-        f"{first['section']}. {first['prediction']}",
+        str(first["setting"]),
         str(verdicts[0]) if len(verdicts) == 1 else "mixed",
-        tuple((label, _recall_in_words(str(lines[name]))) for name, label in _THEORY_LINES.items()),
+        tuple((label, _recall_in_words(str(lines[name]))) for name, label in shown.items()),
     )
 
 
@@ -91,13 +102,9 @@ def _recall_in_words(text: str) -> str:
     return text.replace("val_recall_at_1", "validation Recall@1").replace("test_recall_at_1", "test Recall@1")
 
 
-_THEORY_LINES = {
-    "setting": "Setting",
-    "predicted": "Predicted",
-    "measured": "Measured",
-    "rule": "Rule",
-    "assumption": "Assumes",
-}
+_VERDICTS = ("disagrees", "mixed", "agrees", "undecided")
+_SAID_ONCE = {"rule": "Rule", "assumption": "Assumes"}
+_THEORY_LINES = {"predicted": "Predicted", "measured": "Measured", **_SAID_ONCE}
 _CLAIM_LINES = {"rule": "Rule", "setting": "Setting", "measured": "Ours", "printed": "Printed"}
 
 
@@ -219,7 +226,7 @@ def _printed(figure: schedules.ThesisFigure, name: str) -> list[Block]:
 
 def _histograms(kept: proxy_cosines.Kept, frame: pd.DataFrame) -> Block:
     name, title = f"figure-{slug(kept.number)}", f"Figure {kept.number}: {kept.title}"
-    mine = frame[kept.has(frame["epochs_done"], frame["phase"])] if len(frame) else frame
+    mine = frame[kept.has(frame["epochs_done"], frame["phase"]) & (frame["other"] == "")] if len(frame) else frame
     if mine.empty:
         return Figure(name, title, kept.words, missing=proxy_cosines.GAP)
     drawn = []

@@ -14,7 +14,7 @@ from analysis.summary import short_name
 if TYPE_CHECKING:
     from analysis.load import Study
 
-SEED_POINTS = 20_000  # more epochs than this and the seeds' own lines are left out: the page must stay small
+SEED_POINTS = 10_000  # more epochs than this and the seeds' own lines are left out: the page must stay small
 CSV_ROWS = 200_000
 CONFIGURATIONS = 40  # more lines than this cannot be told apart
 

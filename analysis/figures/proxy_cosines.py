@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFINITIONS = {"all": "all proxies", "between": "proxies of different classes", "class_mean": "class directions"}
 PRINTED_SCALES = (6.5, 20.0)
-COLUMNS = ["setting", "dim", "condition", "start", "end", "phase"]
+COLUMNS = ["setting", "other", "dim", "condition", "start", "end", "phase"]
 COLUMNS += ["epochs_done", "definition", "cosine", "density", "seeds"]
 
 
@@ -107,6 +107,7 @@ def points(studies: Iterable[Study]) -> pd.DataFrame:
         edges = np.linspace(-1, 1, len(total) + 1)
         columns: dict[str, Any] = {
             "setting": str(key.setting),
+            "other": key.setting.other,
             "dim": key.setting.dim,
             "condition": str(key.condition or "untrained"),
             "start": key.condition.start if key.condition else np.nan,

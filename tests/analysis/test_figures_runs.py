@@ -312,8 +312,25 @@ def test_measurements_of_one_prediction_share_a_card_and_keep_their_verdicts(mon
         {**common, "setting": "other", "measured": "val_recall_at_1: 1", "verdict": "agrees"},
     ]
     monkeypatch.setattr(compare, "confrontation", lambda frame: pd.DataFrame(rows))
-    block = thesis_report.confrontation(pd.DataFrame())[0].blocks[0]
+    block = thesis_report.confrontation(pd.DataFrame())[0].blocks[-1]
     assert isinstance(block, Cards)
-    assert [card.verdict for card in block.cards] == ["mixed", "agrees"]
+    assert (block.title, block.note) == ("8. p", "Rule: r. Assumes: a.")
+    assert [(card.title, card.verdict) for card in block.cards] == [("s", "mixed"), ("other", "agrees")]
     measured = [dict(card.lines)["Measured"] for card in block.cards]
     assert measured == ["constant 1: 2 (disagrees); constant 3: 1 (agrees)", "validation Recall@1: 1"]
+
+
+def test_disagreement_is_shown_first_and_what_is_more_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = {"section": "8", "prediction": "p", "predicted": "1", "rule": "r", "assumption": "", "measured": "m"}
+    verdicts = ["undecided", "agrees", "agrees", "agrees", "disagrees"]
+    rows = [{**common, "setting": str(place), "verdict": verdict} for place, verdict in enumerate(verdicts)]
+    monkeypatch.setattr(compare, "confrontation", lambda frame: pd.DataFrame(rows))
+    section = thesis_report.confrontation(pd.DataFrame())[0]
+    block = section.blocks[-1]
+    assert isinstance(block, Cards)
+    open_, closed = block.parts
+    assert [card.title for card in open_] == ["4", "1", "2"]
+    assert [card.title for card in closed] == ["3", "0"]
+    text = render(Page("t", "", "", [], [], [section]))
+    assert text.index("<summary>2 more</summary>") < text.index("undecided</span>")
+    assert text.count("Rule: r.") == 1
