@@ -57,6 +57,7 @@ def points(frame: pd.DataFrame, axis: Axis) -> pd.DataFrame:
 def draw(frame: pd.DataFrame, axis: Axis) -> go.Figure:
     """A line a group, with its intervals; the closed forms as lines without marks."""
     figure = go.Figure()
+    common = _common_setting(frame)
     for place, (group, part) in enumerate(frame.groupby("group", sort=False)):
         color = style.category_color(place)
         low, high = part["low"].fillna(part["best"]), part["high"].fillna(part["best"])
@@ -66,7 +67,7 @@ def draw(frame: pd.DataFrame, axis: Axis) -> go.Figure:
                 y=part["best"],
                 error_y={"type": "data", "array": high - part["best"], "arrayminus": part["best"] - low},
                 mode="lines+markers",
-                name=str(group),
+                name=str(group).removeprefix(f"{common}: "),
                 line={"color": color, "width": 2, "dash": style.category_dash(place)},
                 marker={"size": 9, "color": color},
                 customdata=np.stack([low, high], axis=1),
@@ -88,6 +89,12 @@ def draw(frame: pd.DataFrame, axis: Axis) -> go.Figure:
     style.set_log_axis("x", figure, list(frame[axis]))
     style.set_log_axis("y", figure, [*frame["best"], *frame["low"].dropna(), *frame["high"].dropna()])
     return figure
+
+
+def _common_setting(frame: pd.DataFrame) -> str:
+    """The setting that all groups share, which the caption names once; '' if they differ."""
+    settings = {str(group).rpartition(": ")[0] for group in frame["group"]}
+    return settings.pop() if len(settings) == 1 else ""
 
 
 def _closed_forms(frame: pd.DataFrame, axis: Axis) -> dict[str, pd.Series]:
@@ -114,6 +121,8 @@ def caption(frame: pd.DataFrame, axis: Axis) -> str:
         else "Marks are the scales with the highest mean; bars span the set of scales not worse than the best (95%, "
         "paired over seeds), or the 95% interval where five seeds and scales allow an estimate"
     )
+    if setting := _common_setting(frame):
+        shown = f"{setting}. {shown}"
     if axis == "dim":
         return f"{shown}. AdaCos's closed form does not know D: its line is flat."
     return (
