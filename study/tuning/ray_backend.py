@@ -43,8 +43,10 @@ def run_trials(
     Raises: whatever the driver raises (LedgerError, say), once the workers have been let go.
     """
     desk = _Desk(driver, after_event)
-    # Now and then it copies what Tune removes meanwhile, into snapshots that nobody reads, and prints a traceback.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    # Tune takes snapshots that nobody reads; where it cannot (it removed a file itself, the disk is full) it prints a
+    # traceback. What it says of trials the driver says better.
+    for name in ("ray.tune.execution.experiment_state", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots(compute)))
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:

@@ -18,10 +18,17 @@ from .test_kills import STUDY, await_epochs, children_of, cmdline, epochs_record
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the study that no disk stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert study_command("run", write_study(folder, "k", STUDY), "--cpus", "1", home=folder).returncode == 0
+    return folder
+
+
 @pytest.mark.parametrize("whose", ["driver", "worker"])
-def test_a_full_disk_stops_the_study_with_one_line_and_loses_nothing(tmp_path: Path, whose: str) -> None:
-    path, whole, home = write_study(tmp_path, "k", STUDY), tmp_path / "whole", tmp_path / "home"
-    assert study_command("run", path, "--cpus", "1", home=whole).returncode == 0
+def test_a_full_disk_stops_the_study_with_one_line_and_loses_nothing(whole: Path, tmp_path: Path, whose: str) -> None:
+    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
     driver = start(home, "run", path)
     await_epochs(home, 5)
     # Files of one process may not grow: what a full disk does, to one process and to no test beside this one.
