@@ -185,7 +185,7 @@ class StudyRecord:
     seconds_driven: float = 0.0
     last_at: float = 0.0
     latest_at: float = 0.0
-    deciding: bool = False
+    deciding: int | None = None
 
     @property
     def config(self) -> StudyConfig:
@@ -195,15 +195,16 @@ class StudyRecord:
     def apply(self, event: Event) -> None:
         """Add one event. seconds_driven: wall-clock seconds between events of one driver, summed over drivers.
 
-        last_at: of the last event; latest_at: of all, which differs where the clock was set back. deciding: the last
-        thing that befell a trial was that its turn at a rung came.
+        last_at: of the last event; latest_at: of all, which differs where the clock was set back. deciding: the rung
+        (epochs_done) where the last thing that befell any trial was that its turn there came.
         """
         if not (isinstance(event, StudyEvent) or (isinstance(event, DriverEvent) and event.what != "closed")):
             self.seconds_driven += max(0.0, event.at - self.last_at)
         self.last_at = event.at
         self.latest_at = max(self.latest_at, event.at)
         if not isinstance(event, DriverEvent):
-            self.deciding = isinstance(event, RungEvent) and event.decision == "resume"
+            came = isinstance(event, RungEvent) and event.decision == "resume"
+            self.deciding = event.epochs_done if isinstance(event, RungEvent) and came else None
         match event:
             case StudyEvent():
                 self.study, self.config_json = event, dict(event.config)

@@ -11,11 +11,12 @@ import re
 import secrets
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -52,31 +53,49 @@ def joined_ray(address: str) -> Iterator[None]:
         raise ConfigError(f"{where}: nobody answers there ({error}); start the cluster (docs/cluster.md)") from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with own_sigterm():
-            ray.init(
-                address=address,
-                runtime_env={"env_vars": WORKER_ENVIRONMENT},
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-            )
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{where}: {_why_not(str(error))}") from error
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    with tempfile.TemporaryFile() as said:
+        try:
+            with own_sigterm(), _stderr_into(said):
+                ray.init(
+                    address=address,
+                    runtime_env={"env_vars": WORKER_ENVIRONMENT},
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                )
+        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+            said.seek(0)
+            raise ConfigError(f"{where}: {_why_not(str(error), said.read().decode(errors='replace'))}") from error
+        finally:
+            signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         end_ray()
 
 
-def _why_not(message: str) -> str:
+@contextlib.contextmanager
+def _stderr_into(file: IO[bytes]) -> Iterator[None]:
+    """What this process writes to standard error meanwhile, its C++ parts too, goes into `file`.
+
+    There Ray says, once a second, why a cluster does not let it in; its exception does not.
+    """
+    before = os.dup(2)
+    try:
+        os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def _why_not(message: str, said: str = "") -> str:
+    """Ray's refusal in words. said: what it wrote to standard error."""
     text = " ".join(message.split())
     if "Version mismatch" in text:
         found = re.findall(r"(Ray|Python): (\S+)", text)
         theirs, ours = (", ".join(f"{name} {version}" for name, version in half) for half in (found[:2], found[2:]))
         return f"the cluster runs {theirs}, this driver {ours}; install the same on all nodes"
-    if "token" in text.lower() or "Unauthenticated" in text:
+    if "token" in text.lower() or "Unauthenticated" in text + said:
         return "the cluster does not take our token; give all nodes the same ~/.ray/auth_token (or RAY_AUTH_TOKEN)"
     return f"cannot join it ({text[:160]}); is it running, and is this machine one of its nodes (ray start)?"
 

@@ -191,7 +191,7 @@ class Driver:
         for key in self._shelf.sweep():
             self._frontier.lost(key)
         self._add(self._agenda.rest_of_round())
-        if self._agenda.strict and deciding:
+        if self._agenda.strict and deciding is not None and self._halving.undecided(deciding):
             self._decide()  # nobody has started since: the same decision again, and what of it was not written
         for number, (status, reason) in half_ended.items():
             self._end(number, status, reason)

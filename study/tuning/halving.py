@@ -50,6 +50,10 @@ class Halving:
         """Trial `number` waits at the rung where its state `key` stands."""
         self._waiting.setdefault(key, []).append(number)
 
+    def undecided(self, epochs: int) -> bool:
+        """Whether a strict search has yet to decide on anybody at the rung of `epochs` epochs."""
+        return isinstance(self._rungs, SynchronousRungs) and self._rungs.undecided(epochs)
+
     def turns(self, *, last: bool = False) -> list[Turn]:
         """The trials whose turn has come, which wait no longer. last: nothing more will come."""
         while self._rungs is not None and (decisions := self._rungs.decide(last=last)):

@@ -158,8 +158,8 @@ class SynchronousRungs:
         trained, it decides what is left of the same: a decision that was written half is completed by it. last: as for
         `Rungs.promote`.
         """
-        for milestone, rung in self._rungs.items() if self._asha.mode == "stop" else ():
-            if any(standing.verdict is None for standing in rung.values()):
+        for milestone in self.milestones if self._asha.mode == "stop" else ():
+            if self.undecided(milestone):
                 return self._stop(milestone)
         promoted = [turn for milestone in reversed(self.milestones) for turn in self._promote(milestone, 0)]
         if not promoted and last:
@@ -167,6 +167,10 @@ class SynchronousRungs:
                 if not any(standing.verdict for standing in self._rungs[milestone].values()):
                     promoted = promoted or self._promote(milestone, 1)
         return promoted
+
+    def undecided(self, milestone: int) -> bool:
+        """Whether anybody at a rung is not decided on yet."""
+        return any(standing.verdict is None for standing in self._rungs[milestone].values())
 
     def _stop(self, milestone: int) -> list[tuple[int, str, Verdict]]:
         rung = self._rungs[milestone]
