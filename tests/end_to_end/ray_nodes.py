@@ -66,16 +66,18 @@ class Nodes:
         os.killpg(self._nodes[node].pid, signal.SIGKILL)
         self._nodes[node].wait()
 
-    def preempt(self, node: int) -> None:
-        """Tell Ray that a node will be taken away, as a cloud does shortly before, and end it."""
+    def node_id(self, node: int) -> str:
+        """Ray's name for a node."""
         arguments = [sys.executable, "-c", _NODE_ID, self.address, _name(node)]
         told = subprocess.run(arguments, env=self.environment, capture_output=True, text=True, check=True)
-        drain = ["drain-node", "--address", self.address, "--node-id", told.stdout.split()[-1]]
+        return told.stdout.split()[-1]
+
+    def announce_preemption(self, node_id: str) -> None:
+        """Tell Ray that a node will be taken away, as a cloud does shortly before."""
+        drain = ["drain-node", "--address", self.address, "--node-id", node_id]
         drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", _DEADLINE]
-        subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", *drain], env=self.environment, capture_output=True, check=True
-        )
-        self.kill(node)
+        command = [sys.executable, "-m", "ray.scripts.scripts", *drain]
+        subprocess.run(command, env=self.environment, capture_output=True, check=True)
 
     def close(self) -> None:
         """End what is left."""

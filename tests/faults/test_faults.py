@@ -15,7 +15,6 @@ from tests.study.tuning.simulated import TRIAL, a_study
 from .seeds import CONFIRM, RANGE, expected, play
 from .simulator import Computer, Wrong, check, final, run_to_the_end
 
-
 WERE_WRONG = (15462, 80324)
 """A strict search's decision that was written in two parts was followed by the next one, before anybody had trained."""
 
