@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,8 @@ class Study:
     says (loss_kind, schedule_kind, scale_first, scale_last, train_classes, embedding_dim, dataset_kind,
     epochs_planned, objective), and a column for each dotted path that varies (a mapping stands as JSON text).
     epochs: one row per trial and epoch, a column per metric; epochs_done 0 is the untrained network.
-    rungs: one row per decision of the scheduler. arrays: the npz files that epochs name.
+    rungs: one row per decision of the scheduler. arrays: the npz files that epochs name. trial_configs: each
+    trial's whole configuration, equal ones the same object.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Study:
     epochs: pd.DataFrame
     rungs: pd.DataFrame
     arrays: pd.DataFrame
+    trial_configs: dict[int, TrialConfig]
 
     @property
     def name(self) -> str:
@@ -71,18 +74,6 @@ class Study:
     def varied(self) -> list[str]:
         """The dotted paths that differ between trials, in the order of their first appearance."""
         return list(dict.fromkeys(path for trial in self.record.trials.values() for path in trial.trial.values))
-
-    @cached_property
-    def trial_configs(self) -> dict[int, TrialConfig]:
-        """Each trial's whole configuration, validated once per distinct one."""
-        known: dict[str, TrialConfig] = {}
-        configs = {}
-        for number, trial in self.record.trials.items():
-            key = json.dumps(trial.trial.trial, sort_keys=True)
-            if key not in known:
-                known[key] = trial.config
-            configs[number] = known[key]
-        return configs
 
     @property
     def last_epochs(self) -> pd.DataFrame:
@@ -138,7 +129,9 @@ def load(study: str | Path, home: Path | None = None) -> Study:
         record, epochs, arrays = _read_stretches(ledger, cached.others), cached.epochs, cached.arrays
     if record.study is None:
         raise LedgerError(f"{ledger}: empty; remove the folder and run the study file again")
-    return Study(folder, record, _trials(record, epochs), epochs, _rungs(record), _array_frame(arrays))
+    configs = _configs(record)
+    trials = _trials(record, epochs, configs)
+    return Study(folder, record, trials, epochs, _rungs(record), _array_frame(arrays), configs)
 
 
 def _read_all(ledger: Path) -> tuple[StudyRecord, Cached]:
@@ -248,7 +241,19 @@ class _EpochColumns:
         return pd.DataFrame(columns, copy=False)
 
 
-def _trials(record: StudyRecord, epochs: pd.DataFrame) -> pd.DataFrame:
+def _configs(record: StudyRecord) -> dict[int, TrialConfig]:
+    """Each trial's configuration, validated once per distinct one."""
+    known: dict[str, TrialConfig] = {}
+    configs = {}
+    for number, trial in record.trials.items():
+        key = json.dumps(trial.trial.trial, sort_keys=True)
+        if key not in known:
+            known[key] = trial.config
+        configs[number] = known[key]
+    return configs
+
+
+def _trials(record: StudyRecord, epochs: pd.DataFrame, configs: Mapping[int, TrialConfig]) -> pd.DataFrame:
     import pandas as pd
 
     from search_spaces.losses import AdaCos, adacos_fixed_scale, schedule_of
@@ -263,20 +268,19 @@ def _trials(record: StudyRecord, epochs: pd.DataFrame) -> pd.DataFrame:
     last = trained.groupby("number").tail(1).set_index("number")
     test = last["test_recall_at_1"] if "test_recall_at_1" in last else pd.Series(dtype=float)
     paths = list(dict.fromkeys(path for trial in record.trials.values() for path in trial.trial.values))
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[int, dict[str, Any]] = {}
     rows = []
     for number in sorted(record.trials):
         trial = record.trials[number]
-        key = json.dumps(trial.trial.trial, sort_keys=True)
-        if key not in known:
-            config = trial.config
+        config = configs[number]
+        if id(config) not in known:
             schedule = schedule_of(config.loss)
             first = last_scale = NAN
             if schedule is not None:
                 first, last_scale = scale_at(schedule, 0), scale_at(schedule, config.epochs - 1)
             elif isinstance(config.loss, AdaCos) and config.loss.mode == "fixed":
                 first = last_scale = adacos_fixed_scale(config.split.train_classes)
-            known[key] = {
+            known[id(config)] = {
                 "objective": config.objective,
                 "loss_kind": config.loss.kind,
                 "schedule_kind": schedule.kind if schedule is not None else "",
@@ -304,7 +308,7 @@ def _trials(record: StudyRecord, epochs: pd.DataFrame) -> pd.DataFrame:
                 "attempts": len(trial.starts),
                 "baseline": trial.trial.baseline,
                 "reason": end.reason if end is not None else "",
-                **known[key],
+                **known[id(config)],
                 **{path: _cell(_value_at(trial.trial.trial, trial.trial.values, path)) for path in paths},
             }
         )
