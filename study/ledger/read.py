@@ -147,9 +147,9 @@ class TrialRecord:
         self._config = None if self.end is not None else config
         return config
 
-    def forget_config(self) -> None:
-        """Let go of what `config` validated."""
-        self._config = None
+    def finish(self, end: EndEvent) -> None:
+        """The trial ended; what `config` validated is let go of."""
+        self.end, self._config = end, None
 
     @property
     def status(self) -> Status:
@@ -222,8 +222,7 @@ class StudyRecord:
             case RungEvent():
                 self.trials[event.number].rungs.append(event)
             case EndEvent():
-                self.trials[event.number].end = event
-                self.trials[event.number].forget_config()
+                self.trials[event.number].finish(event)
 
     @property
     def finished(self) -> bool:

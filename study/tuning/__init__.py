@@ -6,7 +6,8 @@ WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 """Of a worker's process. Each trial trains in a thread of its own, to which glibc would give an arena that it keeps:
 25 MB a trial, until there are eight arenas a processor."""
 
-# Ray reads these when it is imported. The last one keeps a Ray of our own on loopback; `--address` sets it before.
+# Ray reads its own when it is imported, and its processes inherit all. The last one keeps a Ray of our own on
+# loopback; `--address` sets it before.
 for _name, _value in {
     **WORKER_ENVIRONMENT,
     "RAY_USAGE_STATS_ENABLED": "0",
