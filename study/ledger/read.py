@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from search_spaces.study_config import StudyConfig
 from search_spaces.trial_config import TrialConfig
@@ -235,7 +236,7 @@ def _share(tree: dict[str, JsonValue], common: object) -> None:
     for name, value in tree.items():
         if isinstance(value, dict) and isinstance(common, dict):
             same = common.get(name)
-            if repr(value) == repr(same):  # not ==, for which 20 is 20.0 and True
+            if to_json(value) == to_json(same):  # not ==, for which 20 is 20.0 and True
                 tree[name] = same
             else:
                 _share(value, same)
