@@ -112,7 +112,7 @@ class _Desk:
             case EndReport() if report.diverged:
                 self.driver.on_diverged(number, report.diverged)
             case EndReport() if report.disk:
-                raise LedgerError(f"{report.disk}; make room, then resume the study")
+                raise LedgerError(f"{report.disk}, then resume the study")
             case EndReport():
                 if report.damaged:
                     self.driver.on_damaged(report.damaged)

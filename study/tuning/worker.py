@@ -53,7 +53,7 @@ class EpochReport:
 class EndReport:
     """A trial ends before its last epoch.
 
-    damaged: the state that it should have started from. disk: what cannot be written, and why.
+    damaged: the state that it should have started from. disk: what it refuses, why, and the mend.
     """
 
     diverged: str = ""
@@ -104,7 +104,8 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             folder = Path(error.filename).parent if error.filename else workplace.stages_dir
-            yield EndReport(disk=f"{folder}: cannot be written ({error.strerror})")
+            what, mend = ("read or written", "mend the disk") if error.errno == errno.EIO else ("written", "make room")
+            yield EndReport(disk=f"{folder}: cannot be {what} ({error.strerror}); {mend}")
             return
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"

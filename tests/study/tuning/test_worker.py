@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,15 @@ def test_a_damaged_state_is_named_and_nothing_is_trained_from_it(place: Workplac
     assert str(path) in report.error
 
 
-def test_a_full_disk_is_named_and_the_trial_goes_on_from_the_last_good_state(
-    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "cannot be written (No space left on device); make room"),
+        (errno.EIO, "cannot be read or written (Input/output error); mend the disk"),
+    ],
+)
+def test_a_full_or_broken_disk_is_named_and_the_trial_goes_on_from_the_last_good_state(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
 ) -> None:
     whole = epochs(list(reports(a_job(a_trial()), place)))
     second = place.replace(stages_dir=str(tmp_path / "second"))
@@ -117,7 +125,7 @@ def test_a_full_disk_is_named_and_the_trial_goes_on_from_the_last_good_state(
 
     def full(self: StageStore, key: str, state: dict[str, Any], note: dict[str, int]) -> int:
         if note["epochs_done"] == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, os.strerror(number))
         return save(self, key, state, note)
 
     with monkeypatch.context() as patch:
@@ -125,7 +133,7 @@ def test_a_full_disk_is_named_and_the_trial_goes_on_from_the_last_good_state(
         found = list(reports(a_job(a_trial()), second))
     assert epochs(found[:1]) == whole[:1]
     assert isinstance(found[1], EndReport)
-    assert found[1].disk == f"{second.stages_dir}: cannot be written (No space left on device)"
+    assert found[1].disk == f"{second.stages_dir}: {said}"
     assert epochs(list(reports(a_job(a_trial(), start=1), second))) == whole[1:]
 
 
