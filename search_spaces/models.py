@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,18 +11,27 @@ from search_spaces.base import Count, Frozen, Positive
 Channels = Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)]
 
 
-class SmallCnn(Frozen):
+class Head(Frozen):
+    """What every network ends with. embedding_dim: D. normalize: embeddings of length 1.
+
+    Losses of cosines, and Recall@K, normalize anyway; softmax and center, which do not, then see the sphere too.
+    """
+
+    embedding_dim: Count = 64
+    normalize: bool = False
+
+
+class SmallCnn(Head):
     """Blocks of convolution 3 x 3, batch norm, ReLU; stride 2 in the first, max pooling after the others; linear to D.
 
-    channels: output channels per block. embedding_dim: D.
+    channels: output channels per block.
     """
 
     kind: Literal["small_cnn"] = "small_cnn"
     channels: Channels = (16, 32, 64, 128)
-    embedding_dim: Count = 64
 
 
-class SmallResnet(Frozen):
+class SmallResnet(Head):
     """Residual blocks (He et al. 2016, two convolutions 3 x 3 each), the first of each stage halving the side.
 
     Mean over what is left, then linear to D. channels: per stage; blocks: per stage.
@@ -31,7 +40,6 @@ class SmallResnet(Frozen):
     kind: Literal["small_resnet"] = "small_resnet"
     channels: Channels = (16, 32, 64, 128)
     blocks: Count = 1
-    embedding_dim: Count = 64
 
 
 class RandomWeights(Frozen):
@@ -72,33 +80,45 @@ class Pixels(Frozen):
     std: Annotated[tuple[Positive, Positive, Positive], Field()] = (0.229, 0.224, 0.225)
 
 
-class Backbone(Frozen):
+class Backbone(Head):
     """Base of the large networks: everything before the classifier, then one linear layer to D.
 
     input_side: images of another side are resized to it on entry, None takes them as they are. freeze_batch_norm:
     running means and variances stay as they began, in training too; gains and biases still learn. Dropout in front of
-    the classifier goes with it. The embedding is not normalized: the losses and Recall@K do that themselves.
+    the classifier goes with it.
     """
 
     weights: WeightsConfig = RandomWeights()
-    pixels: Pixels = Pixels()
     input_side: Annotated[int, Field(ge=16, le=1024)] | None = None
     freeze_batch_norm: bool = False
-    embedding_dim: Count = 64
+
+
+def _pixels_of(model: dict[str, Any]) -> Pixels:
+    """What an architecture of torchvision was trained on, by what is known of the model so far."""
+    half = (0.5, 0.5, 0.5)
+    return Pixels(mean=half, std=half) if model.get("architecture") in ("googlenet", "inception_v3") else Pixels()
 
 
 class Torchvision(Backbone):
-    """A network of torchvision. googlenet is Inception v1 with batch norm, the nearest to SoftTriple's."""
+    """A network of torchvision. googlenet is Inception v1 with batch norm, the nearest to SoftTriple's.
+
+    pixels: googlenet's and inception_v3's weights were trained on RGB from -1 to 1, and that is what these two have by
+    default. torchvision's own conversion of their input is off: `pixels` alone says what the network sees.
+    """
 
     kind: Literal["torchvision"] = "torchvision"
     architecture: Literal[
         "googlenet", "inception_v3", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny", "vit_b_16"
     ]
 
+    pixels: Pixels = Field(default_factory=_pixels_of)
+
     @model_validator(mode="after")
     def _patches(self) -> Self:
         if self.architecture == "vit_b_16" and (self.input_side is None or self.input_side % 16):
             raise ValueError("input_side: vit_b_16 cuts images into squares of 16; give a multiple, 224 for ImageNet's")
+        if self.architecture == "vit_b_16" and isinstance(self.weights, ImagenetWeights) and self.input_side != 224:
+            raise ValueError("input_side: vit_b_16's ImageNet weights are for 224 pixels; give 224")
         return self
 
 
@@ -107,12 +127,14 @@ class Timm(Backbone):
 
     kind: Literal["timm"] = "timm"
     architecture: Annotated[str, Field(min_length=1)]
+    pixels: Pixels = Pixels()
 
 
 class EfficientnetLite0(Backbone):
     """EfficientNet-Lite0, whose ImageNet weights come with a Python package; needs the extra `pretrained`."""
 
     kind: Literal["efficientnet_lite0"] = "efficientnet_lite0"
+    pixels: Pixels = Pixels()
 
 
 ModelConfig = Annotated[

@@ -22,11 +22,13 @@ class TieToScale(Frozen):
 class LrSchedule(Frozen):
     """Factor on both rates per zero-based epoch: times `factor` from each milestone on.
 
-    warmup_epochs: in these first epochs only the proxies and the last linear layer train.
+    restarts: epochs at which the rates are whole again, whatever the milestones before them have done. warmup_epochs:
+    in these first epochs only the proxies and the last linear layer train.
     """
 
     milestones: tuple[Index, ...] = ()
     factor: Positive = 0.1
+    restarts: tuple[Index, ...] = ()
     warmup_epochs: Index = 0
     tie_to_scale: TieToScale | None = None
 
@@ -37,7 +39,14 @@ class LrSchedule(Frozen):
         return self
 
 
-class Adam(Frozen):
+class Optimizer(Frozen):
+    """fresh_epochs: zero-based epochs before which the optimizer forgets its moments, as one that is built anew."""
+
+    lr_schedule: LrSchedule = LrSchedule()
+    fresh_epochs: tuple[Index, ...] = ()
+
+
+class Adam(Optimizer):
     """torch.optim.Adam. eps matters: gradients scale with s, and eps far above them makes Adam act like SGD."""
 
     kind: Literal["adam"] = "adam"
@@ -45,10 +54,9 @@ class Adam(Frozen):
     proxy_lr: Positive = 1e-2
     eps: Positive = 1e-8
     weight_decay: NonNegative = 0.0
-    lr_schedule: LrSchedule = LrSchedule()
 
 
-class AdamW(Frozen):
+class AdamW(Optimizer):
     """torch.optim.AdamW (decoupled weight decay)."""
 
     kind: Literal["adamw"] = "adamw"
@@ -56,10 +64,9 @@ class AdamW(Frozen):
     proxy_lr: Positive = 1e-2
     eps: Positive = 1e-8
     weight_decay: NonNegative = 1e-2
-    lr_schedule: LrSchedule = LrSchedule()
 
 
-class Sgd(Frozen):
+class Sgd(Optimizer):
     """torch.optim.SGD."""
 
     kind: Literal["sgd"] = "sgd"
@@ -68,7 +75,6 @@ class Sgd(Frozen):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: NonNegative = 0.0
-    lr_schedule: LrSchedule = LrSchedule()
 
 
 OptimizerConfig = Annotated[Adam | AdamW | Sgd, Field(discriminator="kind")]
@@ -77,8 +83,9 @@ OptimizerConfig = Annotated[Adam | AdamW | Sgd, Field(discriminator="kind")]
 def lr_factor(schedule: LrSchedule, epoch: int, scale: float | None) -> float:
     """Factor on both learning rates in zero-based `epoch`, whose softmax scale is `scale` (None: the loss has none)."""
     factor = 1.0
+    restarted = max((restart for restart in schedule.restarts if restart <= epoch), default=0)
     for milestone in schedule.milestones:
-        if epoch >= milestone:
+        if restarted <= milestone <= epoch:
             factor *= schedule.factor
     if schedule.tie_to_scale is not None and scale is not None:
         factor *= (scale / schedule.tie_to_scale.reference) ** schedule.tie_to_scale.power

@@ -40,6 +40,8 @@ class Compute(Frozen):
     def _gpu(self) -> Self:
         if (self.device == "cuda") != (self.gpus > 0):
             raise ValueError("device: cuda and gpus > 0 go together; set both or neither")
+        if self.gpus > 1:
+            raise ValueError("gpus: a trial trains on one GPU or a share of it; give at most 1")
         return self
 
 

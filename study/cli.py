@@ -41,7 +41,7 @@ _TRACKING = click.option(
     "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow's store; by default mlflow.db in the home folder."
 )
 _CPUS = click.option("--cpus", type=click.IntRange(1), help="Processors to use; by default all.")
-_GPUS = click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs to use.")
+_GPUS = click.option("--gpus", type=click.IntRange(0), help="GPUs to use; by default all, if trials use any.")
 _ADDRESS = click.option(
     "--address", help="Run on the Ray cluster at HOST:PORT, of which this machine is a node (docs/cluster.md)."
 )
@@ -64,6 +64,9 @@ def _clean_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 click.echo(problem, err=True)
         except (LedgerError, StudyLocked, TrackingError) as error:
             click.echo(str(error), err=True)
+        except KeyboardInterrupt:  # before there was anything to stop cleanly
+            click.echo("stopped", err=True)
+            sys.exit(130)
         sys.exit(2)
 
     return guarded
@@ -113,14 +116,14 @@ def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         data: Path,
         tracking_uri: str | None,
         cpus: int | None,
-        gpus: int,
+        gpus: int | None,
         address: str | None,
         separate: bool,
         **kwargs: Any,
     ) -> Any:
         place = Home(home)
         uri = check_uri(tracking_uri or place.mlflow_uri)
-        if address is not None and (cpus is not None or gpus):
+        if address is not None and (cpus is not None or gpus is not None):
             raise ConfigError("--address: the cluster says what its nodes have; leave --cpus and --gpus out")
         options = Options(
             place, data_dir=data, tracking_uri=uri, cpus=cpus, gpus=gpus, share=not separate, address=address

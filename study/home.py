@@ -58,6 +58,6 @@ class Options:
     data_dir: Path
     tracking_uri: str
     cpus: int | None = None
-    gpus: int = 0
+    gpus: int | None = None
     share: bool = True
     address: str | None = None

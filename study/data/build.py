@@ -98,6 +98,12 @@ def image_shape(dataset: DatasetConfig) -> tuple[int, int]:
 
 
 # A worker runs many trials of one study: the arrays of a dataset, and the tensors of a split, are made once for all.
+def forget_loaded() -> None:
+    """Let go of the images that this process keeps for its next trial."""
+    _load.cache_clear()
+    _load_dataset.cache_clear()
+
+
 @lru_cache(maxsize=4)
 def _load(dataset: DatasetConfig, split: Split, test: bool, data_dir: Path, cache_dir: Path) -> TrialData:
     images = _load_dataset(dataset, data_dir, cache_dir)

@@ -17,10 +17,14 @@ TRAINING_VERSION = 1
 
 
 class Environment(Frozen):
-    """What besides the configuration shapes the bits of a result: the torch release and the processor's capability."""
+    """What besides the configuration shapes the bits of a result: torch's release, the processor's capability, the GPU.
+
+    gpu: its name where trials train on one, else empty.
+    """
 
     torch: str
     cpu: str
+    gpu: str = ""
 
 
 def prefix_keys(trial: TrialConfig, seed: int, environment: Environment) -> tuple[str, ...]:
@@ -30,7 +34,9 @@ def prefix_keys(trial: TrialConfig, seed: int, environment: Environment) -> tupl
     of every per-epoch schedule, not its kind or name) and if they measure the same. Chained, so that one difference
     separates all later keys.
     """
-    digest = hashlib.sha256(_json([TRAINING_VERSION, environment.model_dump(), seed, _fixed_part(trial)]))
+    digest = hashlib.sha256(
+        _json([TRAINING_VERSION, environment.model_dump(exclude_defaults=True), seed, _fixed_part(trial)])
+    )
     keys = [digest.hexdigest()[:32]]
     for values in epoch_values(trial):
         digest.update(values)
@@ -39,13 +45,17 @@ def prefix_keys(trial: TrialConfig, seed: int, environment: Environment) -> tupl
 
 
 def epoch_values(trial: TrialConfig) -> Iterable[bytes]:
-    """Per epoch, the values of every schedule that training reads, exactly: scale, learning-rate factor, warm-up."""
+    """Per epoch, the values of every schedule that training reads, exactly: scale, learning-rate factor, warm-up.
+
+    And whether the optimizer begins anew.
+    """
     schedule, lr_schedule = schedule_of(trial.loss), trial.optimizer.lr_schedule
     for epoch in range(trial.epochs):
         scale = None if schedule is None else scale_at(schedule, epoch)
         factor = lr_factor(lr_schedule, epoch, scale)
         warming = epoch < lr_schedule.warmup_epochs
-        yield f"{'none' if scale is None else scale.hex()} {factor.hex()} {warming}\n".encode()
+        fresh = " fresh" if epoch in trial.optimizer.fresh_epochs else ""
+        yield f"{'none' if scale is None else scale.hex()} {factor.hex()} {warming}{fresh}\n".encode()
 
 
 def steady_epochs(trial: TrialConfig) -> int:
@@ -55,11 +65,15 @@ def steady_epochs(trial: TrialConfig) -> int:
 
 
 def _fixed_part(trial: TrialConfig) -> object:
-    """The configuration without what the per-epoch values stand for."""
+    """The configuration without what the per-epoch values stand for, and without what shapes no bit."""
     raw = trial.model_dump(mode="json", by_alias=True)
-    del raw["epochs"], raw["optimizer"]["lr_schedule"]
-    if not raw["compute"]["compile"]:  # younger than the first states: without it their keys stay as they are
-        del raw["compute"]["compile"]
+    del raw["epochs"], raw["optimizer"]["lr_schedule"], raw["optimizer"]["fresh_epochs"]
+    for part, name in (("compute", "compile"), ("model", "normalize")):
+        if not raw[part][name]:  # younger than the first states: without it their keys stay as they are
+            del raw[part][name]
+    raw["compute"]["gpus"] = 0
+    raw["dataset"].pop("cache_gib", None)
+    raw["model"].get("weights", {}).pop("path", None)
     if "scale" in raw["loss"]:
         learned = isinstance(schedule_of(trial.loss), LearnedScale)
         raw["loss"]["scale"] = raw["loss"]["scale"] if learned else "by epoch"

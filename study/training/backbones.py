@@ -23,6 +23,7 @@ from search_spaces.models import (
 )
 from study.data.arrays import DataError
 from study.data.fetch import fetching
+from study.training.embed import Embed
 
 BackboneConfig = Torchvision | Timm | EfficientnetLite0
 
@@ -55,14 +56,14 @@ class PixelEntry(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A large network's features, then one linear layer to the embedding, which is not normalized.
+    """A large network's features, then one linear layer to the embedding.
 
     blocks: everything before its classifier; embed: the linear layer, which a warm-up trains alone.
     """
 
-    def __init__(self, entry: PixelEntry, blocks: nn.Module, features: int, dim: int, freeze_batch_norm: bool) -> None:
+    def __init__(self, entry: PixelEntry, blocks: nn.Module, embed: Embed, freeze_batch_norm: bool) -> None:
         super().__init__()
-        self.entry, self.blocks, self.embed = entry, blocks, nn.Linear(features, dim)
+        self.entry, self.blocks, self.embed = entry, blocks, embed
         self._freeze_batch_norm = freeze_batch_norm
 
     def forward(self, images: Tensor) -> Tensor:
@@ -101,7 +102,8 @@ def build_backbone(config: BackboneConfig, side: int, generator: torch.Generator
             case _:
                 assert_never(config)
         entry = PixelEntry(config.pixels, config.input_side)
-        network = Backbone(entry, blocks, features, config.embedding_dim, config.freeze_batch_norm)
+        embed = Embed(features, config.embedding_dim, config.normalize)
+        network = Backbone(entry, blocks, embed, config.freeze_batch_norm)
     nn.init.xavier_uniform_(network.embed.weight, generator=generator)
     nn.init.zeros_(network.embed.bias)
     if isinstance(weights, WeightsFile):
@@ -114,7 +116,10 @@ def _torchvision(config: Torchvision, side: int, weights: WeightsConfig) -> tupl
 
     name, options = config.architecture, dict[str, Any]()
     if name in ("googlenet", "inception_v3"):
+        # Given with weights, init_weights is an error and aux_logits too where it is not inception_v3's default.
         options = {"aux_logits": False, "init_weights": isinstance(weights, RandomWeights)}
+        if isinstance(weights, ImagenetWeights):
+            options = {}
     elif name == "vit_b_16":
         options = {"image_size": side}
     source = None
@@ -123,7 +128,7 @@ def _torchvision(config: Torchvision, side: int, weights: WeightsConfig) -> tupl
     try:
         with fetching():
             network = models.get_model(name, weights=source, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError) as error:
         if source is None:
             raise
         file = source.url.rsplit("/", 1)[1]
@@ -134,8 +139,11 @@ def _torchvision(config: Torchvision, side: int, weights: WeightsConfig) -> tupl
             f"{file.rsplit('-', 1)[1].split('.')[0]}) and put it there"
         ) from error
     if name in ("googlenet", "inception_v3"):
-        # Their weights were trained on pixels from -1 to 1, and torchvision converts on entry: kept.
-        network.dropout = nn.Identity()
+        network.transform_input = False  # PixelEntry converts, the same for weights from wherever
+        network.aux_logits, network.dropout = False, nn.Identity()
+        for auxiliary in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(network, auxiliary):
+                setattr(network, auxiliary, None)
     return network, _without_classifier(network)
 
 

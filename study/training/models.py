@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from search_spaces.models import EfficientnetLite0, ModelConfig, SmallResnet, Timm, Torchvision
 from search_spaces.models import SmallCnn as SmallCnnConfig
 from study.training.backbones import Backbone, build_backbone
+from study.training.embed import Embed
 
 
 class SmallCnn(nn.Module):
-    """Convolution blocks, then one linear layer to the embedding, which is not normalized.
+    """Convolution blocks, then one linear layer to the embedding.
 
     blocks: the convolutional part; embed: the linear layer, which a warm-up trains alone.
     """
 
-    def __init__(self, channels: tuple[int, ...], embedding_dim: int, in_channels: int, side: int) -> None:
+    def __init__(self, config: SmallCnnConfig, in_channels: int, side: int) -> None:
         super().__init__()
         blocks = []
-        for index, out_channels in enumerate(channels):
+        for index, out_channels in enumerate(config.channels):
             layers: list[tuple[str, nn.Module]] = [
                 # No bias: batch norm would subtract it again.
                 ("conv", nn.Conv2d(in_channels, out_channels, 3, stride=1 if index else 2, padding=1, bias=False)),
@@ -35,7 +36,7 @@ class SmallCnn(nn.Module):
             blocks.append(nn.Sequential(OrderedDict(layers)))
             in_channels, side = out_channels, (side + 1) // 2
         self.blocks = nn.Sequential(*blocks)
-        self.embed = nn.Linear(in_channels * side * side, embedding_dim)
+        self.embed = Embed(in_channels * side * side, config.embedding_dim, config.normalize)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings (B, D) of images (B, in_channels, side, side)."""
@@ -66,15 +67,15 @@ class ResidualBlock(nn.Module):
 class SmallResNet(nn.Module):
     """Stages of residual blocks, the mean over what is left, one linear layer to the embedding."""
 
-    def __init__(self, channels: tuple[int, ...], per_stage: int, embedding_dim: int, in_channels: int) -> None:
+    def __init__(self, config: SmallResnet, in_channels: int) -> None:
         super().__init__()
         stages: list[nn.Module] = []
-        for out_channels in channels:
-            for index in range(per_stage):
+        for out_channels in config.channels:
+            for index in range(config.blocks):
                 stages.append(ResidualBlock(in_channels, out_channels, stride=1 if index else 2))
                 in_channels = out_channels
         self.blocks = nn.Sequential(*stages)
-        self.embed = nn.Linear(in_channels, embedding_dim)
+        self.embed = Embed(in_channels, config.embedding_dim, config.normalize)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings (B, D) of images (B, in_channels, side, side)."""
@@ -100,9 +101,9 @@ def build_model(
     model: SmallCnn | SmallResNet
     match config:
         case SmallCnnConfig():
-            model = SmallCnn(config.channels, config.embedding_dim, in_channels, side)
+            model = SmallCnn(config, in_channels, side)
         case SmallResnet():
-            model = SmallResNet(config.channels, config.blocks, config.embedding_dim, in_channels)
+            model = SmallResNet(config, in_channels)
         case Torchvision() | Timm() | EfficientnetLite0():
             return build_backbone(config, side, generator, pretrained).to(memory_format=torch.channels_last)
         case _:

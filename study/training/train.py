@@ -152,6 +152,8 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         optimizer = self.trial.optimizer
+        if epoch in optimizer.fresh_epochs:
+            self._optimizer = build_optimizer(optimizer, self.model, self.loss)
         scale = self._scale(epoch)
         factor = lr_factor(optimizer.lr_schedule, epoch, scale)
         rates = {"lr": optimizer.lr * factor, "proxy_lr": optimizer.proxy_lr * factor}

@@ -27,11 +27,13 @@ from search_spaces.load import ConfigError
 from search_spaces.trial_config import Compute
 from study.ledger.write import write_atomic
 from study.tuning import WORKER_ENVIRONMENT
+from study.tuning.capability import cpu_capability
 from study.tuning.ray_local import end_ray, own_sigterm
 from study.tuning.slots import slots, slots_on
 from study.tuning.worker import Workplace
 
 _PACKAGES = ("ray", "torch", "scale-study")
+_CARD = "accelerator_type:"
 _PROBE_S = 10.0
 _NODE_S = 120.0
 _SEEN_S = 30.0
@@ -120,7 +122,7 @@ class Answer(Frozen):
 
 def answer(question: Question, node: str) -> Answer:
     """Runs on a node: read the nonce, write beside it what only a reader of it can know, and look for the data."""
-    return Answer(host=socket.gethostname(), versions=_versions(), cpu=_cpu(), fault=_fault(question, node))
+    return Answer(host=socket.gethostname(), versions=_versions(), cpu=cpu_capability(), fault=_fault(question, node))
 
 
 def _fault(question: Question, node: str) -> str:
@@ -154,12 +156,6 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
-def _cpu() -> str:
-    import torch
-
-    return str(torch.backends.cpu.get_cpu_capability())
-
-
 def check_nodes(folder: Path, workplace: Workplace, compute: Compute) -> None:
     """Ask every node that lives. Leaves nothing behind in `folder`, the study's.
 
@@ -187,6 +183,17 @@ def check_nodes(folder: Path, workplace: Workplace, compute: Compute) -> None:
             f"no node has the {compute.threads} CPUs and {compute.gpus:g} GPUs that a trial takes; lower "
             "trial.compute, or start nodes with more"
         )
+    if compute.device == "cuda" and len(cards := gpu_names()) > 1:
+        raise ConfigError(
+            f"the nodes have {' and '.join(cards)}, which compute to other last bits; run on nodes with one kind of GPU"
+        )
+
+
+def gpu_names() -> list[str]:
+    """The kinds of GPU that the cluster's living nodes have, as Ray names them."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    kinds = {name.removeprefix(_CARD) for resources in nodes for name in resources if name.startswith(_CARD)}
+    return sorted(kinds)
 
 
 def _ask(question: Question, node: str) -> Any:
@@ -214,9 +221,9 @@ def _problem(node: dict[str, Any], asked: Any, question: Question, compute: Comp
         f"{key} {told.versions.get(key)} (here {ours[key]})" for key in ours if told.versions[key] != ours[key]
     ]:
         return f"{name}: has {', '.join(other)}; install the same on all nodes"
-    if compute.device == "cpu" and slots_on(node["Resources"], compute) and told.cpu != _cpu():
+    if compute.device == "cpu" and slots_on(node["Resources"], compute) and told.cpu != cpu_capability():
         return (
-            f"{name}: computes with {told.cpu}, this machine with {_cpu()}, to other last bits; set "
+            f"{name}: computes with {told.cpu}, this machine with {cpu_capability()}, to other last bits; set "
             "ATEN_CPU_CAPABILITY=default on all nodes"
         )
     return ""

@@ -18,8 +18,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from search_spaces.load import ConfigError
 from search_spaces.trial_config import Compute
-from study.ledger.read import LedgerError
 from study.tuning.deaths import a_node_is_gone, death_of
 from study.tuning.driver import Driver
 from study.tuning.slots import Slots, slots
@@ -40,7 +40,8 @@ def run_trials(
 
     scratch: a folder that all nodes reach, for Tune's own files; removed at the end. after_event: called after each of
     the driver's decisions. trainable: what Ray runs for a job; a benchmark gives one that trains nothing.
-    Raises: whatever the driver raises (LedgerError, say), once the workers have been let go.
+    Raises: whatever the driver raises (LedgerError, say), ConfigError for what no trial can do here (data that are
+    missing, a disk that is full), both once the workers have been let go.
     """
     desk = _Desk(driver, after_event)
     # Tune takes snapshots that nobody reads; where it cannot (it removed a file itself, the disk is full) it prints a
@@ -111,8 +112,8 @@ class _Desk:
                 return self.driver.on_epoch(number, report.result, report.arrays, stands=report.stands)
             case EndReport() if report.diverged:
                 self.driver.on_diverged(number, report.diverged)
-            case EndReport() if report.disk:
-                raise LedgerError(f"{report.disk}, then resume the study")
+            case EndReport() if report.obstacle:
+                raise ConfigError(f"{report.obstacle}, then resume the study")
             case EndReport():
                 if report.damaged:
                     self.driver.on_damaged(report.damaged)

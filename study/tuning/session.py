@@ -23,7 +23,7 @@ from search_spaces.study_config import StudyConfig
 from search_spaces.trial_config import Compute
 from study.home import Home, Options
 from study.ledger.lock import DriverLock
-from study.ledger.read import StudyRecord, read_study
+from study.ledger.read import LEDGER_NAME, StudyRecord, read_study
 from study.ledger.write import LedgerWriter
 from study.records import DriverEvent, StudyEvent
 from study.stages.key import Environment
@@ -31,12 +31,15 @@ from study.stages.shelf import Shelf
 from study.stages.store import StageStore
 from study.tracking.mirror import Mirror
 from study.tracking.mlflow_mirror import MlflowView
-from study.tuning.cluster import check_nodes, joined_ray
+from study.tuning.capability import cpu_capability, gpu_count, gpu_name
+from study.tuning.cluster import check_nodes, gpu_names, joined_ray
 from study.tuning.driver import Driver
 from study.tuning.inherited import Source
+from study.tuning.inputs import require_inputs
 from study.tuning.proposals import OptunaJournal
 from study.tuning.ray_backend import run_trials
 from study.tuning.ray_local import local_ray
+from study.tuning.slots import slots_on
 from study.tuning.verify import JOURNAL_NAME, open_journal
 from study.tuning.worker import Workplace, train_job
 
@@ -108,10 +111,17 @@ def run_session(
         stages_dir=str((folder / "stages").resolve()),
     )
     compute = study_config.trial.compute
-    with DriverLock(folder), _cluster(options.address, folder, workplace, compute), LedgerWriter(folder) as ledger:
-        if not _open(ledger, study_config, source, resume=resume):
+    resources = _own_resources(options, compute)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(DriverLock(folder))
+        stack.enter_context(_cluster(options.address, folder, workplace, compute))
+        if not (folder / LEDGER_NAME).exists():
+            require_inputs(study_config, workplace)
+        ledger = stack.enter_context(LedgerWriter(folder))
+        gpu = _gpu(compute, options)
+        if not _open(ledger, study_config, source, gpu, resume=resume):
             return Outcome(ledger.record, None, "")
-        environment = Environment(torch=metadata.version("torch"), cpu=_cpu_capability())
+        environment = Environment(torch=metadata.version("torch"), cpu=cpu_capability(), gpu=gpu)
         store = StageStore(folder / "stages")
         driver = Driver(
             study_config,
@@ -130,7 +140,7 @@ def run_session(
 
             note = "stopped"
             try:
-                with _own_ray(options):
+                with contextlib.nullcontext() if options.address else local_ray(resources["CPU"], resources["GPU"]):
                     if not driver.stopping:
                         run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
                 note = "stopped" if driver.stopping else "finished"
@@ -153,10 +163,17 @@ def _cluster(address: str | None, folder: Path, workplace: Workplace, compute: C
         yield
 
 
-def _own_ray(options: Options) -> contextlib.AbstractContextManager[None]:
-    if options.address is not None:
-        return contextlib.nullcontext()
-    return local_ray(options.cpus or os.cpu_count() or 1, options.gpus)
+def _own_resources(options: Options, compute: Compute) -> dict[str, int]:
+    """Processors and GPUs for this machine's Ray, where no cluster is joined. Raises: ConfigError if no trial fits."""
+    here = gpu_count() if compute.device == "cuda" else 0
+    gpus = here if options.gpus is None else min(here, options.gpus)
+    resources = {"CPU": options.cpus or os.cpu_count() or 1, "GPU": gpus}
+    if options.address is None and slots_on(resources, compute) == 0:
+        raise ConfigError(
+            f"trial.compute: a trial takes {compute.threads} CPUs and {compute.gpus:g} GPUs, and there are "
+            f"{resources['CPU']} and {gpus}; change it in the study file, or give --cpus or --gpus"
+        )
+    return resources
 
 
 def _sources(study_config: StudyConfig, home: Home) -> list[Source]:
@@ -169,7 +186,14 @@ def _sources(study_config: StudyConfig, home: Home) -> list[Source]:
     return sources
 
 
-def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resume: bool) -> bool:
+def _gpu(compute: Compute, options: Options) -> str:
+    """The name of the GPU that trials train on, empty for a CPU."""
+    if compute.device == "cpu":
+        return ""
+    return gpu_name() if options.address is None else " ".join(gpu_names())
+
+
+def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, gpu: str, *, resume: bool) -> bool:
     """Record that a driver takes the study up; whether there is anything left to do."""
     config: dict[str, JsonValue] = study_config.model_dump(mode="json", by_alias=True)
     record = ledger.record
@@ -182,7 +206,7 @@ def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, *, resum
                 source=source,
                 versions=versions(),
                 git_commit=_git_commit(),
-                machine=machine(),
+                machine=machine() | ({"gpu": gpu} if gpu else {}),
             ),
             durable=True,
         )
@@ -262,12 +286,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _cpu_capability() -> str:
-    import torch
-
-    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def _git_commit() -> str | None:

@@ -16,8 +16,7 @@ def slots_on(resources: Mapping[str, float], compute: Compute) -> int:
     by_cpu = int(resources.get("CPU", 0) // compute.threads)
     if not compute.gpus:
         return by_cpu
-    gpus = resources.get("GPU", 0)
-    by_gpu = int(gpus // compute.gpus) if compute.gpus >= 1 else int(gpus) * int(1 / compute.gpus + 1e-9)
+    by_gpu = int(resources.get("GPU", 0)) * int(1 / compute.gpus + 1e-9)
     return min(by_cpu, by_gpu)
 
 

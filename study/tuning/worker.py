@@ -53,13 +53,13 @@ class EpochReport:
 class EndReport:
     """A trial ends before its last epoch.
 
-    damaged: the state that it should have started from. disk: what it refuses, why, and the mend.
+    damaged: the state that it should have started from. obstacle: what no trial could do here, why, and the mend.
     """
 
     diverged: str = ""
     error: str = ""
     damaged: str = ""
-    disk: str = ""
+    obstacle: str = ""
     details: str = field(default="", repr=False)
 
 
@@ -78,6 +78,9 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
     """Train `job`; a report per epoch, and one that ends it early."""
     trial = TrialConfig.model_validate_json(json.dumps(job.trial))
     store = None if workplace.stages_dir is None else StageStore(Path(workplace.stages_dir))
+    if trial.compute.device == "cuda" and not torch.cuda.is_available():
+        yield EndReport(obstacle="trial.compute.device: torch finds no GPU; install its CUDA build and a driver for it")
+        return
     try:
         trainer = Trainer(trial, job.seed, load_trial_data(trial, Path(workplace.data_dir), Path(workplace.cache_dir)))
         if job.start:
@@ -100,12 +103,12 @@ def reports(job: Job, workplace: Workplace) -> Iterator[Report]:
     except StageDamaged as error:
         yield EndReport(error=str(error), damaged=job.keys[job.start])
     except DataError as error:
-        yield EndReport(error=str(error))
+        yield EndReport(obstacle=str(error))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             folder = Path(error.filename).parent if error.filename else workplace.stages_dir
             what, mend = ("read or written", "mend the disk") if error.errno == errno.EIO else ("written", "make room")
-            yield EndReport(disk=f"{folder}: cannot be {what} ({error.strerror}); {mend}")
+            yield EndReport(obstacle=f"{folder}: cannot be {what} ({error.strerror}); {mend}")
             return
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"

@@ -81,6 +81,11 @@ CONSTANT = with_scale("constant", value=20.0)
         (with_lr(milestones=[9]), 6),
         (with_lr(factor=0.5), 6),
         (with_lr(warmup_epochs=1), 0),
+        (with_lr(milestones=[4], restarts=[4]), 4),
+        (with_lr(milestones=[2], restarts=[3]), 2),
+        (with_lr(restarts=[3]), 6),
+        (a_trial({"optimizer": {"kind": "adam", "fresh_epochs": [3]}}), 3),
+        (a_trial({"model": {"kind": "small_cnn", "normalize": True}}), None),
         (with_lr(tie_to_scale={"reference": 20.0, "power": -1.0}), 6),
         (with_lr(tie_to_scale={"reference": 10.0, "power": -1.0}), 0),
         (with_lr(tie_to_scale={"reference": 10.0, "power": 0.0}), 6),
@@ -109,6 +114,11 @@ def test_two_trials_share_what_both_do_first() -> None:
     assert shared(with_scale("learned", initial=20.0), with_scale("learned", initial=20.0, floor=1.0)) is None
 
 
+def test_a_gpu_that_is_shared_gives_the_bits_of_one_that_is_not() -> None:
+    whole, half = (a_trial({"compute": {"device": "cuda", "gpus": share}}) for share in (1.0, 0.5))
+    assert keys_of(whole) == keys_of(half)
+
+
 def test_what_reads_the_batch_is_keyed_by_its_settings() -> None:
     fixed, dynamic = (a_trial({"loss": {"kind": "adacos", "mode": mode}}) for mode in ("fixed", "dynamic"))
     assert shared(fixed, dynamic) is None
@@ -122,8 +132,9 @@ def test_seed_and_machine_separate_from_the_start() -> None:
         prefix_keys(trial, 1, HERE),
         prefix_keys(trial, 0, HERE.replace(torch="2.9.0")),
         prefix_keys(trial, 0, HERE.replace(cpu="AVX512")),
+        prefix_keys(trial, 0, HERE.replace(gpu="NVIDIA H100 80GB HBM3")),
     ]
-    assert len({key for chain in chains for key in chain}) == 4 * 7
+    assert len({key for chain in chains for key in chain}) == 5 * 7
     assert prefix_keys(trial, 0, HERE) == chains[0]
 
 
@@ -294,9 +305,10 @@ def changed(trial: TrialConfig, path: tuple[str, ...], other: Any) -> TrialConfi
 )
 def test_every_field_but_the_length_matters(whole: dict[str, Any]) -> None:
     trial = a_trial(whole)
-    without_effect = {("epochs",)}
+    # Where weights lie is not what they are, and how much a cache may hold not what is in it.
+    without_effect = {("epochs",), ("dataset", "cache_gib"), ("model", "weights", "path")}
     if "optimizer" not in whole:  # a factor at no milestone
-        without_effect.add(("optimizer", "lr_schedule", "factor"))
+        without_effect |= {("optimizer", "lr_schedule", "factor"), ("optimizer", "lr_schedule", "restarts")}
     if trial.optimizer.lr_schedule.tie_to_scale is None:
         without_effect.add(("optimizer", "lr_schedule", "tie_to_scale"))
     checked = []

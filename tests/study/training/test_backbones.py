@@ -16,6 +16,7 @@ from search_spaces.models import (
     ImagenetWeights,
     ModelConfig,
     Pixels,
+    SmallCnn,
     SmallResnet,
     Timm,
     Torchvision,
@@ -43,6 +44,11 @@ def images(n: int = 2, side: int = 64, channels: int = 3) -> torch.Tensor:
     return torch.rand(n, channels, side, side, generator=generator(1))
 
 
+def saved(path: Path, state: dict[str, torch.Tensor]) -> WeightsFile:
+    torch.save(state, path)
+    return WeightsFile(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
 @pytest.mark.parametrize(
     "config",
     [SmallResnet(embedding_dim=8), RESNET, GOOGLENET, LITE],
@@ -67,6 +73,81 @@ def test_every_architecture_of_torchvision_gives_embeddings(name: str, side: int
     model = build(Torchvision.model_validate({"architecture": name, "input_side": side, "embedding_dim": 8}))
     assert model.eval()(images(side=side)).shape == (2, 8)
     assert not [layer for layer in model.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
+
+
+def torchvisions_own(name: str, **options: object) -> nn.Module:
+    """A whole network of torchvision with the layers that its ImageNet weights have."""
+    from torchvision import models
+
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": True, "init_weights": False}
+    network: nn.Module = models.get_model(name, weights=None, **options)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "googlenet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "inception_v3",
+                "resnet18",
+                "resnet50",
+                "efficientnet_b0",
+                "convnext_tiny",
+                "vit_b_16",
+            )
+        ),
+    ],
+)
+def test_imagenet_weights_give_the_features_that_torchvision_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 224 if name == "vit_b_16" else 96
+    whole = torchvisions_own(name, **({"transform_input": True} if name in ("googlenet", "inception_v3") else {}))
+    last = [layer for layer in whole.modules() if isinstance(layer, nn.Linear)][-1]
+    seen: list[torch.Tensor] = []
+    last.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "torchvision.models.WeightsEnum.get_state_dict",
+        lambda weights, **_: (asked.append(weights.url), whole.state_dict())[1],
+    )
+    config = Torchvision.model_validate({"architecture": name, "weights": {"kind": "imagenet"}, "input_side": side})
+    model = build(config).eval()
+    assert len(asked) == 1
+    assert name in asked[0]
+    with torch.no_grad():
+        whole(PixelEntry(Pixels(), None)(images(side=side)))
+        found = model.get_submodule("blocks")(model.get_submodule("entry")(images(side=side)))
+    torch.testing.assert_close(found, seen[0], rtol=1e-3, atol=1e-4)
+
+
+def test_weights_by_path_give_what_the_same_weights_by_name_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = torchvisions_own("googlenet").state_dict()
+    monkeypatch.setattr("torchvision.models.WeightsEnum.get_state_dict", lambda *_, **__: state)
+    by_name = build(GOOGLENET.replace(weights=ImagenetWeights())).eval()
+    by_path = build(GOOGLENET.replace(weights=saved(tmp_path / "w.pth", state))).eval()
+    assert torch.equal(by_name(images()), by_path(images()))
+
+
+def test_inception_networks_see_pixels_from_minus_one_to_one_unless_told_otherwise() -> None:
+    assert Pixels(mean=(0.5,) * 3, std=(0.5,) * 3) == GOOGLENET.pixels
+    assert Pixels() == RESNET.pixels
+    authors = Pixels(order="bgr", white=255.0, mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0))
+    assert Torchvision(architecture="googlenet", pixels=authors).pixels == authors
+    entry = build(Torchvision(architecture="googlenet", pixels=authors)).get_submodule("entry")
+    assert entry(torch.ones(1, 3, 4, 4))[0, :, 0, 0].tolist() == [151.0, 138.0, 127.0]
+
+
+@pytest.mark.parametrize("config", [SmallCnn(), SmallResnet(), RESNET], ids=["small_cnn", "small_resnet", "resnet18"])
+def test_embeddings_have_length_one_where_the_study_says_so(config: ModelConfig) -> None:
+    plain, sphere = build(config).eval(), build(config.replace(normalize=True)).eval()
+    expected = torch.nn.functional.normalize(plain(images()))
+    torch.testing.assert_close(sphere(images()), expected)
+    assert (plain(images()).norm(dim=1) - 1).abs().min() > 0.01
 
 
 def test_dropout_before_the_classifier_goes_with_it() -> None:
@@ -105,11 +186,6 @@ def test_a_gray_image_fills_three_channels_and_is_resized() -> None:
     assert entered.is_contiguous(memory_format=torch.channels_last)
     same = PixelEntry(Pixels(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), 32)(images(side=32))
     assert torch.equal(same, images(side=32))
-
-
-def saved(path: Path, state: dict[str, torch.Tensor]) -> WeightsFile:
-    torch.save(state, path)
-    return WeightsFile(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_weights_from_a_file_take_the_place_of_drawn_ones(tmp_path: Path) -> None:

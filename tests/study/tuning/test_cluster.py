@@ -17,7 +17,7 @@ from study.tuning.cluster import Answer, Question, answer, check_nodes, joined_r
 from study.tuning.worker import Workplace
 
 HERE = cluster._versions()
-CPU = cluster._cpu()
+CPU = cluster.cpu_capability()
 NODES = [
     {
         "NodeID": name,

@@ -18,7 +18,6 @@ from study.tuning.slots import slots, slots_on
         (16, 2, 1, 0.5, 4),
         (16, 2, 1, 0.4, 4),  # two on each; the fifth would lie on both
         (16, 1, 1, 0.1, 10),
-        (16, 4, 1, 2, 2),
         (3, 2, 1, 0.25, 3),
     ],
 )

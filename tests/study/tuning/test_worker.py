@@ -133,7 +133,7 @@ def test_a_full_or_broken_disk_is_named_and_the_trial_goes_on_from_the_last_good
         found = list(reports(a_job(a_trial()), second))
     assert epochs(found[:1]) == whole[:1]
     assert isinstance(found[1], EndReport)
-    assert found[1].disk == f"{second.stages_dir}: {said}"
+    assert found[1].obstacle == f"{second.stages_dir}: {said}"
     assert epochs(list(reports(a_job(a_trial(), start=1), second))) == whole[1:]
 
 
