@@ -186,7 +186,8 @@ class ImageFolder(PhotoSet):
 
     table: None takes each folder directly below as a class; else the name of a CSV file in the folder, with a header,
     columns path (from the folder) and label, and perhaps split (train, val or test, one per class). Classes come in
-    sorted order, by split first, so that a Split with `order: label` and those numbers of classes is that split.
+    sorted order, by split first, so that a Split with `order: label` and those numbers of classes is that split. A
+    Split that would shuffle them, or take a class as another part than the table says, is refused.
     """
 
     kind: Literal["image_folder"] = "image_folder"

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from search_spaces.datasets import Cars196, Cub200, DatasetConfig, ImageFolder, Sop, Split
 from search_spaces.datasets import RandomResizedCrop as Crop
 from search_spaces.losses import Softmax
-from search_spaces.trial_config import TrialConfig
+from search_spaces.trial_config import Measure, TrialConfig
 from study.data import ingest
 from study.data.arrays import DataError
 from study.data.build import TrialData, load_trial_data
@@ -28,20 +28,24 @@ SOP = Sop(complete=False, **SMALL)
 FOLDER = ImageFolder(folder="pets", **SMALL)
 
 
-def load(dataset: DatasetConfig, data_dir: Path) -> TrialData:
+IN_ORDER = Split(order="label", train_classes=2, val_classes=1, test_classes=1)
+
+
+def load(dataset: DatasetConfig, data_dir: Path, split: Split = IN_ORDER) -> TrialData:
     trial = TrialConfig(
         dataset=dataset,
-        split=Split(order="label", train_classes=2, val_classes=1, test_classes=1),
+        split=split,
         loss=Softmax(),
         augment=Crop(),
         epochs=1,
+        measure=Measure(test=split.test_classes > 0),
     )
     return load_trial_data(trial, data_dir, data_dir / "cache")
 
 
-def fault(dataset: DatasetConfig, data_dir: Path) -> str:
+def fault(dataset: DatasetConfig, data_dir: Path, split: Split = IN_ORDER) -> str:
     with pytest.raises(DataError) as caught:
-        load(dataset, data_dir)
+        load(dataset, data_dir, split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -111,6 +115,67 @@ def test_a_table_may_name_the_split_and_sorts_its_classes_by_it(tmp_path: Path) 
     assert data.test is not None
     assert (data.train.names, data.val.names, data.test.names) == (("bee", "zebra"), ("cat",), ("ant",))
     assert data.train.labels.tolist() == [0, 0, 1, 1]
+
+
+def a_split_table(data_dir: Path) -> Path:
+    """Two classes train, one val, one test."""
+    rows = [("pet 0", "ant", "train"), ("pet 1", "bee", "train"), ("pet 2", "cat", "val"), ("pet 3", "dog", "test")]
+    lines = [f"{folder}/{image}.JPG,{label},{split}\n" for image in (1, 2) for folder, label, split in rows]
+    return a_table(data_dir, "path,label,split\n" + "".join(lines))
+
+
+def parts_of(split: Split, data_dir: Path) -> list[tuple[str, ...]]:
+    """Names of the classes in each part."""
+    data = load(TABLE, data_dir, split)
+    return [() if part is None else part.names for part in (data.train, data.val, data.test)]
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (Split(train_classes=2, val_classes=1, test_classes=1), "has a column split, which split.order: seeded would"),
+        (Split(seed=7, train_classes=2, val_classes=2, test_classes=0), "which split.order: seeded would ignore"),
+        (
+            Split(order="label", train_classes=3, val_classes=0, test_classes=1),
+            "class cat has split val, and split.train_classes: 3 would take it as train",
+        ),
+        (
+            Split(order="label", train_classes=2, val_classes=2, test_classes=0),
+            "class dog has split test, and split.val_classes: 2 would take it as val",
+        ),
+        (
+            Split(order="label", train_classes=2, val_classes=0, test_classes=2),
+            "class cat has split val, and split.test_classes: 2 would take it as test",
+        ),
+    ],
+)
+def test_a_split_that_the_table_contradicts_is_refused_before_anything_is_decoded(
+    split: Split, message: str, tmp_path: Path
+) -> None:
+    a_split_table(tmp_path)
+    line = fault(TABLE, tmp_path, split)
+    assert line.startswith(f"{tmp_path / 'pets' / 'table.csv'}: ")
+    assert message in line
+    assert "; set split to {order: label, train_classes: 2, val_classes: 1, test_classes: 1} (fewer train" in line
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_split_may_leave_out_classes_of_the_table(tmp_path: Path) -> None:
+    a_split_table(tmp_path)
+    without_val = Split(order="label", train_classes=2, val_classes=0, test_classes=1)
+    assert parts_of(without_val, tmp_path) == [("ant", "bee"), (), ("dog",)]
+    text = (tmp_path / "pets" / "table.csv").read_text()
+    write(tmp_path / "more" / "pets" / "table.csv", text + "pet 3/3.JPG,aye,train\n")
+    for path in (tmp_path / "pets").glob("pet *"):
+        path.rename(tmp_path / "more" / "pets" / path.name)
+    fewer = Split(order="label", train_classes=2, val_classes=1, test_classes=1)
+    assert parts_of(fewer, tmp_path / "more") == [("ant", "aye"), ("cat",), ("dog",)]
+
+
+def test_a_seeded_split_serves_a_table_without_the_column(tmp_path: Path) -> None:
+    a_table(tmp_path)
+    names = parts_of(Split(seed=1, train_classes=2, val_classes=1, test_classes=1), tmp_path)
+    assert sorted(name for part in names for name in part) == list("abcd")
 
 
 def test_a_table_without_split_sorts_by_label(tmp_path: Path) -> None:
@@ -292,6 +357,12 @@ FAULTS: list[tuple[str, DatasetConfig, Callable[[Path], object], str]] = [
         TABLE,
         lambda d: a_table(d, "path,label,split\npet 0/1.JPG,a,train\npet 0/2.JPG,a,test\n"),
         "class a is in train and in test",
+    ),
+    (
+        "table Split",
+        TABLE,
+        lambda d: a_table(d, "path,label, Split\npet 0/1.JPG,a,val\n"),
+        "header has ' Split'; write",
     ),
     ("table twice", TABLE, lambda d: a_table(d, "path,label\npet 0/1.JPG,a\npet 0/1.JPG,a\n"), "names a photo twice"),
     ("table outside", TABLE, lambda d: a_table(d, "path,label\n../x.jpg,a\n"), "'../x.jpg' leaves the folder"),
