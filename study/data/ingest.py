@@ -69,8 +69,10 @@ def listed(
 ) -> Listing:
     """The listing of (file, zero-based label) `entries` that the annotations in `where` give.
 
-    Raises: DataError for a label without a class, a class without a photo, a file named twice or outside `root`.
+    Raises: DataError for no class, a label without one, a class without a photo, a file named twice or outside `root`.
     """
+    if not names:
+        raise DataError(f"{where}: names no class; restore the official file")
     for file, label in entries:
         path = PurePosixPath(file)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in file or "\0" in file:

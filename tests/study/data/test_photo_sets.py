@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from search_spaces.datasets import Cars196, Cub200, DatasetConfig, ImageFolder, Sop, Split
 from search_spaces.datasets import RandomResizedCrop as Crop
@@ -117,13 +117,6 @@ def test_a_table_may_name_the_split_and_sorts_its_classes_by_it(tmp_path: Path) 
     assert data.train.labels.tolist() == [0, 0, 1, 1]
 
 
-def a_split_table(data_dir: Path) -> Path:
-    """Two classes train, one val, one test."""
-    rows = [("pet 0", "ant", "train"), ("pet 1", "bee", "train"), ("pet 2", "cat", "val"), ("pet 3", "dog", "test")]
-    lines = [f"{folder}/{image}.JPG,{label},{split}\n" for image in (1, 2) for folder, label, split in rows]
-    return a_table(data_dir, "path,label,split\n" + "".join(lines))
-
-
 def parts_of(split: Split, data_dir: Path) -> list[tuple[str, ...]]:
     """Names of the classes in each part."""
     data = load(TABLE, data_dir, split)
@@ -152,7 +145,7 @@ def parts_of(split: Split, data_dir: Path) -> list[tuple[str, ...]]:
 def test_a_split_that_the_table_contradicts_is_refused_before_anything_is_decoded(
     split: Split, message: str, tmp_path: Path
 ) -> None:
-    a_split_table(tmp_path)
+    miniatures.split_table(tmp_path)
     line = fault(TABLE, tmp_path, split)
     assert line.startswith(f"{tmp_path / 'pets' / 'table.csv'}: ")
     assert message in line
@@ -161,7 +154,7 @@ def test_a_split_that_the_table_contradicts_is_refused_before_anything_is_decode
 
 
 def test_a_split_may_leave_out_classes_of_the_table(tmp_path: Path) -> None:
-    a_split_table(tmp_path)
+    miniatures.split_table(tmp_path)
     without_val = Split(order="label", train_classes=2, val_classes=0, test_classes=1)
     assert parts_of(without_val, tmp_path) == [("ant", "bee"), (), ("dog",)]
     text = (tmp_path / "pets" / "table.csv").read_text()
@@ -239,6 +232,40 @@ def no_labels(data_dir: Path) -> None:
     savemat(folder / "cars_annos.mat", {"annotations": rows, "class_names": miniatures.NAMES})
 
 
+def car_class(number: object) -> Callable[[Path], object]:
+    """The original layout, where the third photo's class is `number`."""
+
+    def make(data_dir: Path) -> None:
+        path = miniatures.cars(data_dir) / "cars_annos.mat"
+        mat = loadmat(path, squeeze_me=True)
+        mat["annotations"]["class"][2] = number
+        savemat(path, {"annotations": mat["annotations"], "class_names": miniatures.NAMES})
+
+    return make
+
+
+def devkit_classes(data_dir: Path) -> None:
+    """The devkit's layout, where cars_meta.mat names one class less."""
+    folder = miniatures.cars_devkit(data_dir)
+    savemat(folder / "devkit" / "cars_meta.mat", {"class_names": miniatures.NAMES[:-1]})
+
+
+def no_classes(data_dir: Path) -> None:
+    """Stanford Online Products' two tables, each with nothing but its header."""
+    for part in ("train", "test"):
+        write(data_dir / "Stanford_Online_Products" / f"Ebay_{part}.txt", "image_id class_id super_class_id path\n")
+
+
+def corrupt(make: Callable[[Path], Path], file: str) -> Callable[[Path], object]:
+    return lambda data_dir: write(make(data_dir) / file, miniatures.photo(0, 0)[:300])
+
+
+def corrupt_in_archive(data_dir: Path) -> None:
+    folder = miniatures.cub(data_dir)
+    write(folder / PHOTO, b"no photo")
+    miniatures.packed(folder)
+
+
 def cut_archive(data_dir: Path) -> None:
     path = miniatures.packed(miniatures.cub(data_dir))
     path.write_bytes(path.read_bytes()[:-400])
@@ -301,6 +328,7 @@ FAULTS: list[tuple[str, DatasetConfig, Callable[[Path], object], str]] = [
         break_cub(lambda f: ((f / PHOTO).unlink(), (f / PHOTO).symlink_to(write(f.parent / "x.jpg", b"x")))),
         "is a link that leaves the folder",
     ),
+    ("cub corrupt in archive", CUB, corrupt_in_archive, f"tgz: CUB_200_2011/{PHOTO}: is no readable JPEG or PNG"),
     ("cub binary", CUB, break_cub(lambda f: write(f / "images.txt", b"\xff\xfe1")), "images.txt: is no text"),
     ("cub archive torn", CUB, cut_archive, "is no sound tar archive"),
     ("cub archive of nothing", CUB, lambda d: write(d / "CUB_200_2011.tgz", b"x"), "is no sound tar archive"),
@@ -320,12 +348,34 @@ FAULTS: list[tuple[str, DatasetConfig, Callable[[Path], object], str]] = [
         lambda d: (miniatures.cars_devkit(d) / "devkit" / "cars_test_annos_withlabels.mat").unlink(),
         "cars_test_annos_withlabels.mat: cannot be read",
     ),
+    (
+        "cars corrupt",
+        CARS,
+        corrupt(miniatures.cars, "car_ims/000003.jpg"),
+        "car_ims/000003.jpg: is no readable JPEG or PNG",
+    ),
+    (
+        "cars devkit corrupt",
+        CARS,
+        corrupt(miniatures.cars_devkit, "cars_test/00003.jpg"),
+        "cars_test/00003.jpg: is no readable JPEG or PNG",
+    ),
+    ("cars label", CARS, car_class(5), "cars_annos.mat: car_ims/000003.jpg has label 5, there are 4 classes"),
+    ("cars label 0", CARS, car_class(0), "cars_annos.mat: car_ims/000003.jpg has label 0, there are 4 classes"),
+    ("cars devkit label", CARS, devkit_classes, "cars_train/00004.jpg has label 4, there are 3 classes"),
+    ("cars class empty", CARS, car_class(np.array([])), r"car_ims/000003.jpg has class '\[\]', no whole number"),
+    ("cars class nan", CARS, car_class(np.nan), "cars_annos.mat: car_ims/000003.jpg has class 'nan', no whole number"),
+    ("cars class half", CARS, car_class(1.5), "cars_annos.mat: car_ims/000003.jpg has class '1.5', no whole number"),
+    ("cars class word", CARS, car_class("BMW"), "cars_annos.mat: car_ims/000003.jpg has class 'BMW', no whole number"),
     ("sop absent", SOP, lambda d: None, "Ebay_train.txt: cannot be read .*md5 7f73d41a2f44250d4779881525aea32e"),
     ("sop whole", SOP.replace(complete=True), miniatures.sop, "the whole set has 22634, 120053 and 59551"),
     ("sop header", SOP, lambda d: edit(miniatures.sop(d) / "Ebay_train.txt", "image_id", "id"), "does not begin with"),
     ("sop row", SOP, lambda d: edit(miniatures.sop(d) / "Ebay_test.txt", "1 3 1 ", "1 3 "), "Ebay_test.txt:2: "),
     ("sop both", SOP, lambda d: edit(miniatures.sop(d) / "Ebay_test.txt", "1 3 1 ", "1 2 1 "), "product 2 is in both"),
     ("sop gap", SOP, lambda d: edit(miniatures.sop(d) / "Ebay_test.txt", "1 3 1 ", "1 9 1 "), "without gaps"),
+    ("sop label 0", SOP, lambda d: edit(miniatures.sop(d) / "Ebay_train.txt", "1 1 1 ", "1 0 1 "), "without gaps"),
+    ("sop corrupt", SOP, corrupt(miniatures.sop, "chair_final/1_1.JPG"), "1_1.JPG: is no readable JPEG or PNG"),
+    ("sop of nothing", SOP, no_classes, "Stanford_Online_Products: names no class"),
     ("folder absent", FOLDER, lambda d: None, "pets: is no folder"),
     ("folder out", FOLDER.replace(folder="../pets"), lambda d: None, "dataset.folder: '../pets' leaves"),
     ("folder flat", FOLDER, lambda d: write(d / "pets" / "1.jpg", b""), "holds no folders"),
@@ -335,6 +385,9 @@ FAULTS: list[tuple[str, DatasetConfig, Callable[[Path], object], str]] = [
         lambda d: (miniatures.class_folders(d) / "pet 9").mkdir(),
         "class pet 9 has no photo",
     ),
+    ("folder corrupt", FOLDER, corrupt(miniatures.class_folders, "pet 1/2.JPG"), "2.JPG: is no readable JPEG or PNG"),
+    ("table corrupt", TABLE, corrupt(a_table, "pet 1/2.JPG"), "pet 1/2.JPG: is no readable JPEG or PNG"),
+    ("table photo gone", TABLE, lambda d: (a_table(d) / "pet 1/2.JPG").unlink(), "2.JPG: cannot be read .* is listed"),
     ("table absent", TABLE, miniatures.class_folders, "table.csv: cannot be read as CSV"),
     ("table out", FOLDER.replace(table="../t.csv"), miniatures.class_folders, "dataset.table: '../t.csv' leaves"),
     ("table header", TABLE, lambda d: a_table(d, "file,label\nx,y\n"), "has no path and label"),
