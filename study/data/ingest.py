@@ -179,11 +179,14 @@ def _decoded(listing: Listing, shorter_side: int) -> Iterator[tuple[int, npt.NDA
 
 
 def _from_folder(listing: Listing) -> Iterator[tuple[int, str, bytes]]:
-    root = listing.root.resolve()
+    root = listing.root.resolve()  # may itself be a link: who keeps a set elsewhere links the whole of it
     for index, file in enumerate(listing.files):
         path = (listing.root / file).resolve()
         if not path.is_relative_to(root):
-            raise DataError(f"{listing.root / file}: is a link that leaves the folder; put the photo itself there")
+            raise DataError(
+                f"{listing.root / file}: is a link that leaves the folder; put the photo itself there, or let "
+                f"{listing.root} itself be the link"
+            )
         try:
             size = path.stat().st_size
             if size > _MAX_FILE_BYTES:

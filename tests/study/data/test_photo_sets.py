@@ -216,6 +216,37 @@ def test_an_archive_puts_nothing_anywhere_and_its_links_are_no_photos(tmp_path: 
     assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
 
 
+def linked(folder: Path, elsewhere: Path) -> Path:
+    """`folder`, moved to `elsewhere` and linked from where it was."""
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere, target_is_directory=True)
+    return folder
+
+
+WHOLE: list[tuple[DatasetConfig, Callable[[Path], Path]]] = [
+    (CUB, miniatures.cub),
+    (CUB, lambda data_dir: miniatures.cub(data_dir) / "images"),
+    (CARS, miniatures.cars),
+    (CARS, miniatures.cars_devkit),
+    (SOP, miniatures.sop),
+    (FOLDER, miniatures.class_folders),
+]
+
+
+@pytest.mark.parametrize(("dataset", "make"), WHOLE)
+def test_a_whole_folder_may_be_a_link(
+    dataset: DatasetConfig, make: Callable[[Path], Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    linked(make(tmp_path), tmp_path_factory.mktemp("elsewhere") / "photos")
+    assert len(load(dataset, tmp_path).train.labels) == 2 * EACH
+
+
+def test_a_link_within_the_folder_is_a_photo(tmp_path: Path) -> None:
+    folder = miniatures.class_folders(tmp_path)
+    (folder / "pet 1" / "again.jpg").symlink_to(folder / "pet 0" / "1.JPG")
+    assert load(FOLDER, tmp_path).train.labels.tolist() == [0] * EACH + [1] * (EACH + 1)
+
+
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -326,7 +357,19 @@ FAULTS: list[tuple[str, DatasetConfig, Callable[[Path], object], str]] = [
         "cub link out",
         CUB,
         break_cub(lambda f: ((f / PHOTO).unlink(), (f / PHOTO).symlink_to(write(f.parent / "x.jpg", b"x")))),
-        "is a link that leaves the folder",
+        "is a link that leaves the folder; put the photo itself there, or let /.*/CUB_200_2011/images itself be the link$",
+    ),
+    (
+        "cars photos linked",
+        CARS,
+        lambda d: linked(miniatures.cars(d) / "car_ims", d / "elsewhere"),
+        "is a link that leaves the folder; put the photo itself there, or let /.*/cars196 itself be the link$",
+    ),
+    (
+        "folder class linked",
+        FOLDER,
+        lambda d: linked(miniatures.class_folders(d) / "pet 1", d / "elsewhere"),
+        "is a link that leaves the folder; put the photo itself there, or let /.*/pets itself be the link$",
     ),
     ("cub corrupt in archive", CUB, corrupt_in_archive, f"tgz: CUB_200_2011/{PHOTO}: is no readable JPEG or PNG"),
     ("cub binary", CUB, break_cub(lambda f: write(f / "images.txt", b"\xff\xfe1")), "images.txt: is no text"),
