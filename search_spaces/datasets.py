@@ -153,7 +153,7 @@ class PhotoSet(Frozen):
 class Cub200(PhotoSet):
     """CUB-200-2011 (Wah et al. 2011): 200 birds, 11,788 photos, read from CUB_200_2011 or CUB_200_2011.tgz.
 
-    complete: refuse a copy that has not all photos.
+    complete: refuse a copy that has not all photos, or an archive that is not the official one.
     """
 
     kind: Literal["cub200"] = "cub200"

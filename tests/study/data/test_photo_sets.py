@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from search_spaces.datasets import Cars196, Cub200, DatasetConfig, ImageFolder, 
 from search_spaces.datasets import RandomResizedCrop as Crop
 from search_spaces.losses import Softmax
 from search_spaces.trial_config import Measure, TrialConfig
-from study.data import ingest
+from study.data import cub200, ingest
 from study.data.arrays import DataError
 from study.data.build import TrialData, load_trial_data
 from study.data.photos import Photos
@@ -205,6 +206,14 @@ def test_the_archive_and_the_folder_give_the_same_photos(tmp_path: Path) -> None
         assert all((a == b).all() for a, b in zip(one.clean(7), other.clean(7), strict=True))
 
 
+def test_the_official_archive_is_known_by_its_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = miniatures.packed(miniatures.cub(tmp_path)).read_bytes()
+    monkeypatch.setattr(cub200, "MD5", hashlib.md5(content, usedforsecurity=False).hexdigest())
+    assert "has 4 classes and 20 photos" in fault(CUB.replace(complete=True), tmp_path)
+    monkeypatch.setattr(cub200, "WHOLE", ingest.Counts(CLASSES, CLASSES * EACH, CLASSES, CLASSES * EACH))
+    assert len(load(CUB.replace(complete=True), tmp_path).train.labels) == 2 * EACH
+
+
 def test_an_archive_puts_nothing_anywhere_and_its_links_are_no_photos(tmp_path: Path) -> None:
     folder = miniatures.cub(tmp_path)
     (folder / "images" / "001.Bird_0" / "Bird_0_0.jpg").unlink()
@@ -317,7 +326,18 @@ FAULTS: list[tuple[str, DatasetConfig, Callable[[Path], object], str]] = [
         miniatures.cub,
         "has 4 classes and 20 photos, 20 of them in the first 100 classes; the whole set has 200, 11788 and 5864",
     ),
-    ("cub whole, packed", CUB.replace(complete=True), lambda d: miniatures.packed(miniatures.cub(d)), "has 4 classes"),
+    (
+        "cub whole, packed",
+        CUB.replace(complete=True),
+        lambda d: miniatures.packed(miniatures.cub(d)),
+        f"CUB_200_2011.tgz: md5 is [0-9a-f]{{32}}, the official archive has {cub200.MD5}; delete it and fetch https://data",
+    ),
+    (
+        "cub whole, torn",
+        CUB.replace(complete=True),
+        cut_archive,
+        f"the official archive has {cub200.MD5}; delete it and",
+    ),
     (
         "cub label",
         CUB,
@@ -357,7 +377,7 @@ FAULTS: list[tuple[str, DatasetConfig, Callable[[Path], object], str]] = [
         "cub link out",
         CUB,
         break_cub(lambda f: ((f / PHOTO).unlink(), (f / PHOTO).symlink_to(write(f.parent / "x.jpg", b"x")))),
-        "is a link that leaves the folder; put the photo itself there, or let /.*/CUB_200_2011/images itself be the link$",
+        "is a link that leaves the folder; put the photo itself there, or let /.*/images itself be the link$",
     ),
     (
         "cars photos linked",
