@@ -153,7 +153,7 @@ class PhotoSet(Frozen):
 class Cub200(PhotoSet):
     """CUB-200-2011 (Wah et al. 2011): 200 birds, 11,788 photos, read from CUB_200_2011 or CUB_200_2011.tgz.
 
-    complete: refuse a copy that has not all photos.
+    complete: refuse a copy that has not all photos, or an archive that is not the official one.
     """
 
     kind: Literal["cub200"] = "cub200"
@@ -186,7 +186,8 @@ class ImageFolder(PhotoSet):
 
     table: None takes each folder directly below as a class; else the name of a CSV file in the folder, with a header,
     columns path (from the folder) and label, and perhaps split (train, val or test, one per class). Classes come in
-    sorted order, by split first, so that a Split with `order: label` and those numbers of classes is that split.
+    sorted order, by split first, so that a Split with `order: label` and those numbers of classes is that split. A
+    Split that would shuffle them, or take a class as another part than the table says, is refused.
     """
 
     kind: Literal["image_folder"] = "image_folder"

@@ -106,6 +106,8 @@ def forget_loaded() -> None:
 
 @lru_cache(maxsize=4)
 def _load(dataset: DatasetConfig, split: Split, test: bool, data_dir: Path, cache_dir: Path) -> TrialData:
+    if isinstance(dataset, ImageFolder):  # before the photos are decoded, which takes long
+        image_folder.require_split(dataset, split, data_dir)
     images = _load_dataset(dataset, data_dir, cache_dir)
     side = dataset.side if isinstance(dataset, PhotoSet) else 0
     classes = split_classes(split, len(images.names), dataset.kind)

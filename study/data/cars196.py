@@ -75,4 +75,12 @@ def _entries(path: Path, annotations: Any, field: str, prefix: str) -> list[tupl
     rows = np.atleast_1d(annotations)
     if rows.dtype.names is None or not {field, "class"} <= set(rows.dtype.names):
         raise DataError(f"{path}: annotations have no {field} and class; take the file with labels")
-    return [(f"{prefix}{row[field]}", int(row["class"]) - 1) for row in rows]
+    return [(f"{prefix}{row[field]}", _label(path, row[field], row["class"])) for row in rows]
+
+
+def _label(path: Path, file: Any, number: Any) -> int:
+    """The zero-based label that annotations give `file`."""
+    value = np.asarray(number)
+    if value.shape != () or value.dtype.kind not in "iuf" or not np.isfinite(value) or value % 1:
+        raise DataError(f"{path}: {file} has class {str(number)[:40]!r}, no whole number; fetch it again")
+    return int(value) - 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from search_spaces.datasets import Cub200
 from study.data.arrays import DataError
+from study.data.fetch import require_md5
 from study.data.ingest import Counts, Listing, listed, load_photos, read_members, require_counts, stamp
 from study.data.photos import PhotoFile
 
@@ -35,6 +36,8 @@ def load(config: Cub200, data_dir: Path, cache_dir: Path) -> PhotoFile:
 
 
 def _listed_in_archive(config: Cub200, archive: Path) -> Listing:
+    if config.complete:  # seconds, where decoding takes minutes; a part has been packed by someone else
+        require_md5(archive, MD5, URL)
     wanted = {f"{FOLDER}/{name}": name for name in _TEXTS}
     texts = {wanted[name]: _decoded(archive / name, data) for name, data in read_members(archive, wanted.__contains__)}
     if missing := [name for name in _TEXTS if name not in texts]:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from search_spaces.datasets import PhotoSet
 from study.data.arrays import DataError
@@ -26,6 +26,16 @@ from study.data.photos import PhotoFile, read_photos, write_photos
 VERSION = 1
 _MAX_FILE_BYTES = 64 * 2**20
 _TOGETHER = 64
+_EXIF, _EXIF_BYTES = b"Exif\0\0", 2**16  # how the block begins, and as long as it may be
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -59,8 +69,10 @@ def listed(
 ) -> Listing:
     """The listing of (file, zero-based label) `entries` that the annotations in `where` give.
 
-    Raises: DataError for a label without a class, a class without a photo, a file named twice or outside `root`.
+    Raises: DataError for no class, a label without one, a class without a photo, a file named twice or outside `root`.
     """
+    if not names:
+        raise DataError(f"{where}: names no class; restore the official file")
     for file, label in entries:
         path = PurePosixPath(file)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in file or "\0" in file:
@@ -161,16 +173,20 @@ def _decoded(listing: Listing, shorter_side: int) -> Iterator[tuple[int, npt.NDA
     # The filter is set here, not in each thread: Python has one for all.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF, on which nothing depends but the orientation
         while group := list(itertools.islice(encoded, _TOGETHER)):
             yield from pool.map(work, group)
 
 
 def _from_folder(listing: Listing) -> Iterator[tuple[int, str, bytes]]:
-    root = listing.root.resolve()
+    root = listing.root.resolve()  # may itself be a link: who keeps a set elsewhere links the whole of it
     for index, file in enumerate(listing.files):
         path = (listing.root / file).resolve()
         if not path.is_relative_to(root):
-            raise DataError(f"{listing.root / file}: is a link that leaves the folder; put the photo itself there")
+            raise DataError(
+                f"{listing.root / file}: is a link that leaves the folder; put the photo itself there, or let "
+                f"{listing.root} itself be the link"
+            )
         try:
             size = path.stat().st_size
             if size > _MAX_FILE_BYTES:
@@ -219,18 +235,54 @@ def decode(encoded: bytes, where: str, shorter_side: int) -> npt.NDArray[np.uint
     Raises: DataError naming `where`.
     """
     try:
-        with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
+        with _opened(encoded) as image:
             image.load()
             if image.mode in _DEEP_MODES:
                 raise DataError(f"{where}: has pixels of more than 8 bits; save it with 8 bits a channel")
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _upright(image).convert("RGB")
             width, height = upright.size
             longer = int(shorter_side * max(width, height) / min(width, height))  # as torchvision's Resize rounds
             size = (shorter_side, longer) if width <= height else (longer, shorter_side)
             if size != upright.size:
                 upright = upright.resize(size, Image.Resampling.BILINEAR)
             pixels: npt.NDArray[np.uint8] = np.asarray(upright, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
-        reason = "it is neither" if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"{where}: is no readable JPEG or PNG ({reason}); restore it or take it out") from error
+    except (DataError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise _unreadable(where, "it is neither") from error
+    except Exception as error:  # Pillow's readers raise whatever broken bytes lead to
+        raise _unreadable(where, " ".join(str(error).split()) or type(error).__name__) from error
     return pixels
+
+
+def _unreadable(where: str, reason: str) -> DataError:
+    return DataError(f"{where}: is no readable JPEG or PNG ({reason}); restore it or take it out")
+
+
+def _opened(encoded: bytes) -> Image.Image:
+    """The photo, not yet decoded.
+
+    Pillow looks for a resolution in a JPEG's EXIF block as it opens it, and one that it cannot read makes it say that
+    the file is no JPEG: then it opens the photo without seeing the block.
+    """
+    try:
+        return Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
+    except Exception:
+        if (start := encoded.find(_EXIF)) < 0:
+            raise
+    image = Image.open(io.BytesIO(encoded.replace(_EXIF, b"hidden")), formats=("JPEG", "PNG"))
+    image.info["exif"] = encoded[start : start + _EXIF_BYTES]
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """`image` turned as its EXIF block says.
+
+    ImageOps.exif_transpose also writes the block anew, which fails where any of its tags is damaged.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as many kinds as there are ways to damage the block; the pixels are whole
+        return image
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)

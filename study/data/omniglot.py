@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import stat
@@ -18,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from search_spaces.datasets import Omniglot
 from study.data.arrays import ClassImages, DataError, cached
-from study.data.fetch import fetching
+from study.data.fetch import fetching, require_md5
 
 VERSION = 1
 MD5 = {
@@ -76,14 +75,7 @@ def official_archive(name: str, folder: Path) -> Path:
     path = folder / f"{name}.zip"
     if not path.exists():
         _fetch(path, MD5[name])
-    try:
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
-    if found != MD5[name]:
-        raise DataError(
-            f"{path}: md5 is {found}, the official archive has {MD5[name]}; delete it and fetch {URL}/{name}.zip"
-        )
+    require_md5(path, MD5[name], f"{URL}/{name}.zip")
     return path
 
 

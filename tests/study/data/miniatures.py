@@ -1,9 +1,11 @@
-"""Miniatures of the photo sets' layouts: real JPEG, PNG, MAT and text files, with photos of odd sizes and modes."""
+"""Miniatures of the sets' layouts: real JPEG, PNG, MAT, idx, zip and text files, with photos of odd sizes and modes."""
 
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,74 @@ def class_folders(data_dir: Path) -> Path:
             write(folder / f"pet {label}" / f"{image}.{ending}", photo(label, image, kind=kind))
     write(folder / "pet 0" / "notes.txt", "none")
     return folder
+
+
+def split_table(data_dir: Path) -> Path:
+    """pets with table.csv: classes ant and bee train, cat val, dog test."""
+    folder = class_folders(data_dir)
+    rows = [("pet 0", "ant", "train"), ("pet 1", "bee", "train"), ("pet 2", "cat", "val"), ("pet 3", "dog", "test")]
+    lines = [f"{place}/{image}.JPG,{label},{split}\n" for image in (1, 2) for place, label, split in rows]
+    write(folder / "table.csv", "path,label,split\n" + "".join(lines))
+    return folder
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Unsigned bytes in the idx format: 0, 0, type 8, number of dimensions, then each as 4 bytes, big end first."""
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def idx_files(raw: Path, images: str, labels: str, classes: list[int]) -> None:
+    """An image per class given, of gray value 10 + its class, its upper right pixel 200."""
+    pixels = np.stack([np.full((28, 28), 10 + label) for label in classes])
+    pixels[:, 0, 27] = 200
+    write(raw / images, idx(pixels))
+    write(raw / labels, idx(np.array(classes)))
+
+
+def mnist(data_dir: Path, folder: str = "MNIST", train: list[int] | None = None) -> Path:
+    """MNIST or a set in its layout: one or two images of each class."""
+    raw = data_dir / folder / "raw"
+    idx_files(raw, "train-images-idx3-ubyte", "train-labels-idx1-ubyte", train or [*range(9, -1, -1), 3])
+    idx_files(raw, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", [3, 0])
+    return raw
+
+
+def emnist_letters(data_dir: Path) -> Path:
+    """EMNIST's letters, a train and a test image of each."""
+    raw = data_dir / "EMNIST" / "raw"
+    for part in ("train", "test"):
+        names = (f"emnist-letters-{part}-images-idx3-ubyte", f"emnist-letters-{part}-labels-idx1-ubyte")
+        idx_files(raw, *names, classes=list(range(1, 27)))
+    return raw
+
+
+def drawing(side: int = 105, ink: tuple[slice, slice] = (slice(0, 50), slice(0, 105))) -> bytes:
+    """A PNG as Omniglot's, black ink on white."""
+    white = np.ones((side, side), dtype=bool)
+    white[ink] = False
+    data = io.BytesIO()
+    Image.fromarray(white).save(data, "PNG")
+    return data.getvalue()
+
+
+def zipped(path: Path, files: dict[str, bytes], mode: int = 0o100644) -> Path:
+    """A zip archive of `files`, each of the kind that `mode` says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name)
+            member.external_attr = mode << 16
+            file.writestr(member, content)
+    return path
+
+
+def omniglot(data_dir: Path) -> Path:
+    """images_background_small1: 4 characters of 2 drawings."""
+    name = "images_background_small1"
+    files = {
+        f"{name}/Greek/character{label:02}/0394_{image:02}.png": drawing(ink=(slice(0, 20 * label + image), slice(105)))
+        for label in range(1, CLASSES + 1)
+        for image in (1, 2)
+    }
+    return zipped(data_dir / "omniglot" / f"{name}.zip", files)

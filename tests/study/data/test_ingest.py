@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import random
+import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +50,83 @@ def test_a_photo_taken_sideways_is_turned_upright() -> None:
     assert turned.shape == (20, 10, 3)
     assert turned[2, 5].tolist() == pytest.approx([255, 0, 0], abs=12)  # the left half is now above
     assert turned[17, 5].tolist() == pytest.approx([0, 0, 255], abs=12)
+
+
+ORIENTED = [
+    (1, [[1, 2], [3, 4], [5, 6]]),
+    (2, [[2, 1], [4, 3], [6, 5]]),
+    (3, [[6, 5], [4, 3], [2, 1]]),
+    (4, [[5, 6], [3, 4], [1, 2]]),
+    (5, [[1, 3, 5], [2, 4, 6]]),
+    (6, [[5, 3, 1], [6, 4, 2]]),
+    (7, [[6, 4, 2], [5, 3, 1]]),
+    (8, [[2, 4, 6], [1, 3, 5]]),
+    (9, [[1, 2], [3, 4], [5, 6]]),
+]
+
+
+@pytest.mark.parametrize(("orientation", "expected"), ORIENTED)
+def test_each_orientation_is_turned_as_exif_defines_it(orientation: int, expected: list[list[int]]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.array(ORIENTED[0][1], dtype=np.uint8))
+    pixels = decode(encoded(image, exif=exif), "a.png", 2)
+    assert pixels[:, :, 0].tolist() == expected
+
+
+def an_exif() -> Image.Exif:
+    """To be turned, with tags of several types."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x0128] = 6, "maker", 72.0, 2
+    exif[0x8769] = {0x9003: "2026:01:01 00:00:00"}
+    return exif
+
+
+def mutated(content: bytes, block: bytes, draws: random.Random) -> bytes:
+    """`content` with up to six bytes of its `block` changed; a PNG's checksum still fits."""
+    start, end = content.index(block), content.index(block) + len(block)
+    data = bytearray(content)
+    for _ in range(draws.randint(1, 6)):
+        data[draws.randrange(start, end)] = draws.choice([0, 255, draws.randrange(256)])
+    if data.startswith(b"\x89PNG"):
+        data[end : end + 4] = zlib.crc32(data[start - 4 : end]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_damaged_exif_block_costs_the_turn_at_most(kind: str, tmp_path: Path) -> None:
+    draws, block = random.Random(0), an_exif().tobytes().removeprefix(b"Exif\0\0")
+    whole = encoded(flag(), kind, exif=an_exif())
+    made = listing(tmp_path, *(mutated(whole, block, draws) for _ in range(200)))
+    config = Cub200(complete=False, shorter_side=10, side=10)
+    photos = load_photos(config, "x", "key", tmp_path / "cache", lambda: made)
+    sizes = Counter(zip(photos.heights.tolist(), photos.widths.tolist(), strict=True))
+    assert set(sizes) == {(20, 10), (10, 20)}
+    assert sizes[20, 10] > 50  # most damage is elsewhere, and the orientation is read past it
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind"),
+    [
+        ("the maker's type 2, a text, is 5, a ratio", ("010f 0002", "010f 0005")),
+        ("the resolution's type 5, a ratio, is 1, a byte", ("011a 0005", "011a 0001")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated", "ignore:Tag data")
+def test_a_damaged_tag_does_not_hide_the_orientation(tag: str, kind: tuple[str, str]) -> None:
+    sound, damaged = (bytes.fromhex(part) for part in kind)
+    whole = encoded(flag(), "JPEG", exif=an_exif())
+    assert whole.count(sound) == 1
+    assert decode(whole.replace(sound, damaged), "a.jpg", 10).shape == (20, 10, 3), tag
+
+
+def test_whatever_else_a_reader_raises_is_one_line_with_the_photos_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise AttributeError("no such\nthing")
+
+    monkeypatch.setattr(ingest, "_upright", broken)
+    with pytest.raises(DataError, match=r"^a.png: is no readable JPEG or PNG \(no such thing\); restore it"):
+        decode(encoded(flag()), "a.png", 10)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +12,9 @@ import pytest
 from search_spaces.datasets import Emnist, MnistLike
 from study.data import fetch, mnist
 from study.data.arrays import DataError
+from tests.study.data import miniatures
 
 PART = MnistLike(kind="mnist", complete=False)
-
-
-def idx(array: np.ndarray) -> bytes:
-    """Unsigned bytes in the idx format: 0, 0, type 8, number of dimensions, then each as 4 bytes, big end first."""
-    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
-def write(raw: Path, images: str, labels: str, classes: list[int]) -> None:
-    """An image per class given, of gray value 10 + its class, its upper right pixel 200."""
-    raw.mkdir(parents=True, exist_ok=True)
-    pixels = np.stack([np.full((28, 28), 10 + label) for label in classes])
-    pixels[:, 0, 27] = 200
-    (raw / images).write_bytes(idx(pixels))
-    (raw / labels).write_bytes(idx(np.array(classes)))
-
-
-def miniature(data_dir: Path, folder: str = "MNIST", train: list[int] | None = None) -> Path:
-    raw = data_dir / folder / "raw"
-    write(raw, "train-images-idx3-ubyte", "train-labels-idx1-ubyte", train or [*range(9, -1, -1), 3])
-    write(raw, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", [3, 0])
-    return raw
 
 
 @pytest.fixture
@@ -57,7 +35,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_classes_come_in_label_order_with_train_and_test_images_together(
     kind: str, folder: str, first: str, tmp_path: Path
 ) -> None:
-    miniature(tmp_path, folder)
+    miniatures.mnist(tmp_path, folder)
     images = mnist.load(MnistLike.model_validate({"kind": kind, "complete": False}), tmp_path)
     assert np.bincount(images.labels).tolist() == [2, 1, 1, 3, 1, 1, 1, 1, 1, 1]
     assert images.labels.tolist() == sorted(images.labels)
@@ -70,16 +48,13 @@ def test_classes_come_in_label_order_with_train_and_test_images_together(
 
 
 def test_the_first_images_of_each_class_are_used(tmp_path: Path) -> None:
-    miniature(tmp_path)
+    miniatures.mnist(tmp_path)
     images = mnist.load(PART.replace(images_per_class=2), tmp_path)
     assert np.bincount(images.labels).tolist() == [2, 1, 1, 2, 1, 1, 1, 1, 1, 1]
 
 
 def test_emnist_stands_upright_and_letters_begin_at_a(tmp_path: Path) -> None:
-    raw = tmp_path / "EMNIST" / "raw"
-    for part in ("train", "test"):
-        names = (f"emnist-letters-{part}-images-idx3-ubyte", f"emnist-letters-{part}-labels-idx1-ubyte")
-        write(raw, *names, classes=list(range(1, 27)))
+    miniatures.emnist_letters(tmp_path)
     images = mnist.load_emnist(Emnist(part="letters", complete=False), tmp_path)
     assert images.names == tuple("abcdefghijklmnopqrstuvwxyz")
     assert np.bincount(images.labels).tolist() == [2] * 26
@@ -93,7 +68,7 @@ def test_emnist_stands_upright_and_letters_begin_at_a(tmp_path: Path) -> None:
 def test_packed_files_put_there_by_hand_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.datasets import MNIST
 
-    raw = miniature(tmp_path)
+    raw = miniatures.mnist(tmp_path)
     resources = []
     for name, _ in MNIST.resources:
         plain = raw / name.removesuffix(".gz")
@@ -118,26 +93,26 @@ def test_what_is_missing_and_cannot_be_fetched_is_told_with_its_checksums_in_one
 
 
 def test_a_copy_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    miniature(tmp_path)
+    miniatures.mnist(tmp_path)
     with pytest.raises(DataError, match=r"holds 13 images, the whole set has 70000; .*dataset.complete: false"):
         mnist.load(MnistLike(kind="mnist"), tmp_path)
 
 
 def test_a_label_out_of_range_is_named(tmp_path: Path) -> None:
-    miniature(tmp_path, train=[*range(10), 10])
+    miniatures.mnist(tmp_path, train=[*range(10), 10])
     with pytest.raises(DataError, match="labels go beyond the 10 classes"):
         mnist.load(PART, tmp_path)
 
 
 def test_a_class_without_images_is_named(tmp_path: Path) -> None:
-    miniature(tmp_path, train=[0, 1, 2, 3, 4, 5, 7, 8, 9])
+    miniatures.mnist(tmp_path, train=[0, 1, 2, 3, 4, 5, 7, 8, 9])
     with pytest.raises(DataError, match="no image of class 6"):
         mnist.load(PART, tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 17, 100])
 def test_a_torn_file_is_one_line(keep: int, tmp_path: Path) -> None:
-    raw = miniature(tmp_path)
+    raw = miniatures.mnist(tmp_path)
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"raw: a file is not in MNIST's layout .*delete the folder"):
@@ -145,8 +120,8 @@ def test_a_torn_file_is_one_line(keep: int, tmp_path: Path) -> None:
 
 
 def test_images_and_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    raw = miniature(tmp_path)
-    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([1, 2, 3])))
+    raw = miniatures.mnist(tmp_path)
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(miniatures.idx(np.array([1, 2, 3])))
     with pytest.raises(DataError, match="for 14 labels"):
         mnist.load(PART, tmp_path)
 
@@ -161,7 +136,7 @@ def test_a_download_has_a_timeout_and_leaves_none_behind() -> None:
 
 
 def test_files_that_are_there_are_read_without_writing_beside_them(tmp_path: Path) -> None:
-    miniature(tmp_path)
+    miniatures.mnist(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     mnist.load(PART, tmp_path)
     assert sorted(tmp_path.rglob("*")) == before

@@ -1,7 +1,6 @@
 import hashlib
 import io
 import os
-import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ from PIL import Image
 from search_spaces.datasets import Omniglot
 from study.data import omniglot
 from study.data.arrays import DataError
+from tests.study.data.miniatures import drawing, zipped
 
 DATA_DIR = Path(os.environ.get("STUDY_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 SMALL1: Final = "images_background_small1"
@@ -22,35 +22,18 @@ needs_archives = pytest.mark.skipif(
 )
 
 
-def png(side: int = 105, ink: tuple[slice, slice] = (slice(0, 50), slice(0, 105))) -> bytes:
-    drawing = np.ones((side, side), dtype=bool)
-    drawing[ink] = False
-    buffer = io.BytesIO()
-    Image.fromarray(drawing).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def archive(path: Path, files: dict[str, bytes], mode: int = 0o100644) -> Path:
-    with zipfile.ZipFile(path, "w") as file:
-        for name, content in files.items():
-            member = zipfile.ZipInfo(name)
-            member.external_attr = mode << 16
-            file.writestr(member, content)
-    return path
-
-
 @pytest.fixture
 def two_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two made-up archives that share one character, registered as official."""
     folder = tmp_path / "omniglot"
     folder.mkdir()
-    shared = {f"Greek/character01/0394_{i:02}.png": png(ink=(slice(0, 10 * i), slice(0, 105))) for i in (1, 2)}
+    shared = {f"Greek/character01/0394_{i:02}.png": drawing(ink=(slice(0, 10 * i), slice(0, 105))) for i in (1, 2)}
     contents = {
-        SMALL1: shared | {"Zulu/character01/0900_01.png": png()},
-        "images_background_small2": shared | {"Arcadian/character02/0100_01.png": png()},
+        SMALL1: shared | {"Zulu/character01/0900_01.png": drawing()},
+        "images_background_small2": shared | {"Arcadian/character02/0100_01.png": drawing()},
     }
     for name, files in contents.items():
-        path = archive(folder / f"{name}.zip", {f"{name}/{key}": content for key, content in files.items()})
+        path = zipped(folder / f"{name}.zip", {f"{name}/{key}": content for key, content in files.items()})
         monkeypatch.setitem(omniglot.MD5, name, hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest())
     return tmp_path
 
@@ -82,7 +65,7 @@ def test_a_character_in_two_sets_counts_once(two_sets: Path) -> None:
 
 
 def test_a_character_that_differs_between_two_sets_is_refused(two_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = archive(two_sets / "omniglot" / f"{SMALL1}.zip", {f"{SMALL1}/Greek/character01/0394_01.png": png()})
+    path = zipped(two_sets / "omniglot" / f"{SMALL1}.zip", {f"{SMALL1}/Greek/character01/0394_01.png": drawing()})
     monkeypatch.setitem(omniglot.MD5, SMALL1, hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest())
     with pytest.raises(DataError, match="Greek/character01 is not the same in"):
         omniglot.load(Omniglot(), two_sets, two_sets / "cache")
@@ -139,7 +122,7 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_zip_with_damaged_content_is_refused(tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.zip", {"a/Greek/character01/0394_01.png": png()})
+    path = zipped(tmp_path / "a.zip", {"a/Greek/character01/0394_01.png": drawing()})
     content = bytearray(path.read_bytes())
     content[80] ^= 0xFF
     path.write_bytes(content)
@@ -152,30 +135,30 @@ def test_a_zip_with_damaged_content_is_refused(tmp_path: Path) -> None:
     ["a/../character01/0394_01.png", "/etc/character01/0394_01.png", "b/Greek/character01/0394_01.png", "a/notes.txt"],
 )
 def test_a_member_outside_the_layout_is_refused(tmp_path: Path, name: str) -> None:
-    path = archive(tmp_path / "a.zip", {name: png()})
+    path = zipped(tmp_path / "a.zip", {name: drawing()})
     with pytest.raises(DataError, match="which is no drawing"):
         omniglot.read_archive(path, "a")
 
 
 def test_a_link_is_refused(tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.zip", {"a/Greek/character01/0394_01.png": b"/etc/passwd"}, mode=0o120777)
+    path = zipped(tmp_path / "a.zip", {"a/Greek/character01/0394_01.png": b"/etc/passwd"}, mode=0o120777)
     with pytest.raises(DataError, match="which is no drawing"):
         omniglot.read_archive(path, "a")
 
 
 def test_an_absurd_size_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.zip", {"a/Greek/character01/0394_01.png": bytes(100_000)})
+    path = zipped(tmp_path / "a.zip", {"a/Greek/character01/0394_01.png": bytes(100_000)})
     with pytest.raises(DataError, match="is 100000 bytes, a drawing has at most 65536"):
         omniglot.read_archive(path, "a")
 
 
 def test_a_drawing_is_ink_on_an_empty_ground() -> None:
-    drawing = omniglot.decode(png(), "x")
-    assert drawing[:50].min() == 255
-    assert drawing[50:].max() == 0
+    ink = omniglot.decode(drawing(), "x")
+    assert ink[:50].min() == 255
+    assert ink[50:].max() == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a, not a PNG", png()[:60]])
+@pytest.mark.parametrize("content", [b"", b"GIF89a, not a PNG", drawing()[:60]])
 def test_what_is_no_whole_png_is_refused_by_name(content: bytes) -> None:
     with pytest.raises(DataError, match=r"small1.zip: Greek/character01/0394_01.png: is no readable PNG"):
         omniglot.decode(content, "small1.zip: Greek/character01/0394_01.png")
@@ -190,13 +173,13 @@ def test_another_format_is_refused_even_if_pillow_could_read_it() -> None:
 
 def test_a_png_of_another_size_is_refused() -> None:
     with pytest.raises(DataError, match="is 104 x 104"):
-        omniglot.decode(png(side=104), "x")
+        omniglot.decode(drawing(side=104), "x")
 
 
 def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 105 * 105 - 1)  # Pillow then warns, from twice as much on it raises
     with pytest.raises(DataError, match="no readable PNG"):
-        omniglot.decode(png(), "x")
+        omniglot.decode(drawing(), "x")
 
 
 def test_shrinking_averages_areas() -> None:
