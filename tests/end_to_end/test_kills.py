@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -52,6 +53,11 @@ def start(home: Path, *arguments: str | Path) -> subprocess.Popen[str]:
 def epochs_recorded(home: Path) -> int:
     path = home / "k" / LEDGER_NAME
     return path.read_bytes().count(b'"event":"epoch"') if path.exists() else 0
+
+
+def starts_recorded(home: Path) -> int:
+    path = home / "k" / LEDGER_NAME
+    return path.read_bytes().count(b'"event":"start"') if path.exists() else 0
 
 
 def await_epochs(home: Path, count: int) -> None:
@@ -116,10 +122,16 @@ def test_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path
     assert study_command("run", path, "--cpus", "1", home=whole).returncode == 0
     total = epochs_recorded(whole)
     draws = random.Random(0)
+    ready: list[float] = []
     for at in sorted(draws.sample(range(total - 2), KILLS)):
+        begun: int | None = starts_recorded(killed)
+        began = time.monotonic()
         driver = start(killed, *(["resume", "k"] if (killed / "k" / LEDGER_NAME).exists() else ["run", path]))
         deadline = time.monotonic() + 120
         while epochs_recorded(killed) <= at and driver.poll() is None and time.monotonic() < deadline:
+            if begun is not None and starts_recorded(killed) > begun:
+                ready.append(time.monotonic() - began)
+                begun = None
             time.sleep(0.02)
         processes = children_of(driver.pid)
         driver.kill()
@@ -136,6 +148,7 @@ def test_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path
     assert epochs_recorded(killed) == total, "an epoch that was recorded is not trained again"
     verified = study_command("verify", "k", home=killed)
     assert verified.stdout == "k: ledger, Optuna and MLflow agree\n"
+    print(f"{KILLS} kills; a trial is up again after {statistics.median(ready):.1f} s, {max(ready):.1f} at most")
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path) -> None:

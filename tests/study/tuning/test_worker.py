@@ -149,8 +149,8 @@ def test_missing_data_is_one_line(place: Workplace, monkeypatch: pytest.MonkeyPa
     trial = a_trial(dataset={"kind": "omniglot"})
     (report,) = reports(a_job(trial), place)
     assert isinstance(report, EndReport)
-    assert "images_background_small1.zip" in report.error
-    assert "\n" not in report.error
+    assert "images_background_small1.zip" in report.obstacle
+    assert "\n" not in report.obstacle
 
 
 def _no_network(*_: Any, **__: Any) -> None:
