@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -18,7 +19,8 @@ from search_spaces.load import ConfigError, load_study, parse_study, schema
 from search_spaces.study_config import StudyConfig
 from study.home import Home, Options
 from study.ledger.lock import DriverLock, StudyLocked, is_driven
-from study.ledger.read import LedgerError, read_study
+from study.ledger.read import LEDGER_NAME, LedgerError, read_study
+from study.stopping import on_stop
 from study.tracking.mlflow_store import TrackingError, check_uri
 
 _HOME = click.option(
@@ -64,9 +66,10 @@ def _clean_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 click.echo(problem, err=True)
         except (LedgerError, StudyLocked, TrackingError) as error:
             click.echo(str(error), err=True)
-        except KeyboardInterrupt:  # before there was anything to stop cleanly
-            click.echo("stopped", err=True)
-            sys.exit(130)
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            click.echo(f"{error.filename}: {error.strerror}; mend that, or name another place", err=True)
         sys.exit(2)
 
     return guarded
@@ -76,8 +79,8 @@ def _clean_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """Hyperparameter studies in deep metric learning, from a YAML file to a report.
 
-    Exit codes: 0 done; 2 a fault in what was given, named in one line; 130 stopped by Ctrl-C, 143 by SIGTERM, both
-    with the line that resumes.
+    Exit codes: 0 done; 2 a fault in what was given, named in one line; 129, 130, 143 stopped by the end of the
+    terminal, Ctrl-C, SIGTERM, each with the line that resumes; 1 from verify, where something differs.
     """
     os.umask(0o077)  # nothing that a study writes is for others
 
@@ -169,42 +172,77 @@ def resume(name: str, file: Path | None, options: Options) -> None:
     _run(study_config, source, options, resume=True)
 
 
+class _Signalled(KeyboardInterrupt):
+    """A signal came while there was nothing to stop cleanly: before the first trial, or after the last."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _raise_signalled(number: int, frame: FrameType | None) -> None:
+    raise _Signalled(number)
+
+
 def _run(study_config: StudyConfig, source: str, options: Options, *, resume: bool) -> None:
     if options.address is not None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"  # Ray reads it at import: it may listen beyond loopback
+    on_stop(_raise_signalled)
+    name = study_config.name
+    try:
+        stopped_by = _run_and_report(study_config, source, options, resume=resume)
+    except _Signalled as signalled:
+        stopped_by = signalled.number
+    on_stop(lambda number, frame: None)  # what is left is a line and the exit code
+    if stopped_by is not None:
+        begun = (options.home.folder(name) / LEDGER_NAME).exists()
+        click.echo(
+            f"stopped; go on with `{options.command('resume', name)}`" if begun else "stopped; nothing was begun"
+        )
+        sys.exit(128 + stopped_by)
+
+
+def _run_and_report(study_config: StudyConfig, source: str, options: Options, *, resume: bool) -> int | None:
+    """The signal that stopped the study, None if none did."""
     from rich.console import Console
 
     from study.console import Watch
-    from study.tracking.links import keep_links
-    from study.tracking.mlflow_mirror import log_artifact
     from study.tuning.session import run_session
 
-    home, uri = options.home, options.tracking_uri
-    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name, folder = study_config.name, home.folder(study_config.name)
+    options.home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     with Watch(Console()).running() as watch:
         outcome = run_session(study_config, source, options, resume=resume, watch=watch)
-    again = f"python -m study resume {name}{_home_option(home)}"
-    if outcome.mirror_error:
+    behind = outcome.mirror_error
+    if outcome.stopped_by is None:
+        behind = behind or _report(study_config.name, options)
+    if behind:
         click.echo(
-            f"MLflow's view is behind ({outcome.mirror_error}); complete it with "
-            f"`python -m study sync {name}{_home_option(home)}`",
+            f"MLflow's view is behind ({behind}); complete it with `{options.command('sync', study_config.name)}`",
             err=True,
         )
-    if outcome.stopped_by is not None:
-        click.echo(f"stopped; go on with `{again}`")
-        sys.exit(128 + outcome.stopped_by)
-    if not outcome.mirror_error:
+    if outcome.stopped_by is None:
+        click.echo(f"MLflow:  {options.command('ui')}")
+    return outcome.stopped_by
+
+
+def _report(name: str, options: Options) -> str:
+    """Write the report, with links into MLflow, and give MLflow report and kept weights. Returns why it took none."""
+    from study.tracking.links import keep_links
+    from study.tracking.mlflow_mirror import log_artifact
+
+    folder, uri, behind = options.home.folder(name), options.tracking_uri, ""
+    try:
         keep_links(folder, uri)
-    report = [sys.executable, "-m", "analysis", "report", name, "--home", str(home.path)]
-    if subprocess.run(report, check=False).returncode == 0 and not outcome.mirror_error:
-        for path in (folder / "report.html", *sorted((folder / "weights").glob("*"))):
-            log_artifact(uri, name, path)
-    click.echo(f"MLflow:  python -m study ui{_home_option(home)}")
-
-
-def _home_option(home: Home) -> str:
-    return "" if home.path == Path("studies") else f" --home {home.path}"
+    except TrackingError as error:
+        behind = str(error)
+    report = [sys.executable, "-m", "analysis", "report", name, "--home", str(options.home.path)]
+    if subprocess.run(report, check=False).returncode == 0 and not behind:
+        try:
+            for path in (folder / "report.html", *sorted((folder / "weights").glob("*"))):
+                log_artifact(uri, name, path)
+        except TrackingError as error:
+            behind = str(error)
+    return behind
 
 
 @main.command()
@@ -217,9 +255,14 @@ def status(name: str | None, home: Path) -> None:
 
     from study.console import progress, trial_table
 
-    place = Home(home)
+    place, damaged = Home(home), False
     for each in [name] if name else place.names():
-        record = read_study(place.existing(each))
+        try:
+            record = read_study(place.existing(each))
+        except LedgerError as error:
+            click.echo(str(error), err=True)
+            damaged = True
+            continue
         config = record.config
         done, total = progress(record, config.trial.epochs)
         live = is_driven(place.folder(each))
@@ -233,6 +276,8 @@ def status(name: str | None, home: Path) -> None:
             Console().print(trial_table(record, config.trial.objective, live=live))
     if not name and not place.names():
         click.echo(f"{home}: no study yet; start one with `python -m study run FILE`")
+    if damaged:
+        sys.exit(2)
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,3 +62,19 @@ class Options:
     gpus: int | None = None
     share: bool = True
     address: str | None = None
+
+    def command(self, verb: str, name: str = "") -> str:
+        """The line for a shell that does `verb` (resume, sync, ui) on study `name` where and how this one ran."""
+        wanted: list[tuple[str, object]] = []
+        if self.home.path != Path("studies"):
+            wanted.append(("--home", self.home.path))
+        if self.tracking_uri != self.home.mlflow_uri:
+            wanted.append(("--tracking-uri", self.tracking_uri))
+        if verb == "resume":
+            wanted += [("--data", self.data_dir)] if self.data_dir != Path("data") else []
+            how = (("--cpus", self.cpus), ("--gpus", self.gpus), ("--address", self.address))
+            wanted += [(option, value) for option, value in how if value is not None]
+        words = [verb, *filter(None, [name]), *(str(word) for pair in wanted for word in pair)]
+        if verb == "resume" and not self.share:
+            words.append("--separate")
+        return f"python -m study {shlex.join(words)}"

@@ -29,6 +29,7 @@ from study.records import DriverEvent, StudyEvent
 from study.stages.key import Environment
 from study.stages.shelf import Shelf
 from study.stages.store import StageStore
+from study.stopping import on_stop
 from study.tracking.mirror import Mirror
 from study.tracking.mlflow_mirror import MlflowView
 from study.tuning.capability import cpu_capability, gpu_count, gpu_name
@@ -119,7 +120,7 @@ def run_session(
             require_inputs(study_config, workplace)
         ledger = stack.enter_context(LedgerWriter(folder))
         gpu = _gpu(compute, options)
-        if not _open(ledger, study_config, source, gpu, resume=resume):
+        if not _open(ledger, study_config, source, gpu, options, resume=resume):
             return Outcome(ledger.record, None, "")
         environment = Environment(torch=metadata.version("torch"), cpu=cpu_capability(), gpu=gpu)
         store = StageStore(folder / "stages")
@@ -193,7 +194,9 @@ def _gpu(compute: Compute, options: Options) -> str:
     return gpu_name() if options.address is None else " ".join(gpu_names())
 
 
-def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, gpu: str, *, resume: bool) -> bool:
+def _open(
+    ledger: LedgerWriter, study_config: StudyConfig, source: str, gpu: str, options: Options, *, resume: bool
+) -> bool:
     """Record that a driver takes the study up; whether there is anything left to do."""
     config: dict[str, JsonValue] = study_config.model_dump(mode="json", by_alias=True)
     record = ledger.record
@@ -223,7 +226,7 @@ def _open(ledger: LedgerWriter, study_config: StudyConfig, source: str, gpu: str
     if record.finished and not grown:
         return False
     if not resume and not record.finished and record.trials:
-        raise ConfigError(f"{ledger.path}: this study is unfinished; go on with `python -m study resume {name}`")
+        raise ConfigError(f"{ledger.path}: this study is unfinished; go on with `{options.command('resume', name)}`")
     ledger.append(_driver_event("extended", config=config) if grown else _driver_event("opened"), durable=True)
     return True
 
@@ -243,16 +246,14 @@ def _mirrors(folder: Path, study_config: StudyConfig, options: Options) -> Itera
 
 
 class _StopSignals:
-    """While entered, SIGINT and SIGTERM stop the driver cleanly; more of them change nothing. received: in order."""
+    """While entered, signals stop the driver cleanly; more of them change nothing. received: in order."""
 
     def __init__(self, driver: Driver) -> None:
         self.received: list[int] = []
         self._driver = driver
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in self._before:
-            signal.signal(number, self._stop)
+        self._before = on_stop(self._stop)
         return self
 
     def __exit__(self, *exc: object) -> None:

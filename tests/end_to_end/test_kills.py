@@ -173,13 +173,27 @@ def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path) -> No
     os.killpg(driver.pid, signal.SIGINT)
     output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, output
-    assert lines(output) == [f"stopped; go on with `python -m study resume k --home {home}`"]
+    assert lines(output) == [f"stopped; go on with `python -m study resume k --home {home} --cpus 1`"]
     assert study_command("verify", "k", home=home).returncode == 0
     again = study_command("run", path, home=home)
     assert again.returncode == 2
     assert "this study is unfinished; go on with `python -m study resume k" in again.stderr
     assert study_command("resume", "k", home=home).returncode == 0
     assert read_study(home / "k").finished
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_first_trial_is_told(tmp_path: Path, number: signal.Signals) -> None:
+    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "a home"
+    driver = start(home, "run", path)
+    while not home.exists() and driver.poll() is None:  # made once signals are looked after
+        time.sleep(0.01)
+    driver.send_signal(number)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 128 + number, output
+    begun = (home / "k" / LEDGER_NAME).exists()
+    again = f"go on with `python -m study resume k --home '{home}' --cpus 1`" if begun else "nothing was begun"
+    assert lines(output) == [f"stopped; {again}"]
 
 
 def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
 
 def test_sigterm_to_the_whole_group_ends_cleanly(stopped: Stopped) -> None:
     assert stopped.code == 143, stopped.output
-    assert lines(stopped.output) == [f"stopped; go on with `python -m study resume k --home {stopped.home}`"]
+    assert lines(stopped.output) == [f"stopped; go on with `python -m study resume k --home {stopped.home} --cpus 1`"]
     assert stopped.left == [], "no process outlives the study"
     verified = study_command("verify", "k", home=stopped.home)
     assert verified.stdout == "k: ledger, Optuna and MLflow agree\n"
