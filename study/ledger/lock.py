@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 from study.ledger.read import LedgerError
 from study.ledger.write import write_atomic
 
+OWNER_NAME = "driver.json"
+"""Who runs the study; beside its ledger."""
 _PATIENCE_S = 1.0  # between taking the lock and writing driver.json the file still names the owner before, or nobody
 
 
@@ -29,7 +31,7 @@ class DriverLock:
 
     def __init__(self, folder: Path) -> None:
         self._lock = FileLock(folder / "driver.lock", timeout=0, mode=0o600)
-        self._owner = folder / "driver.json"
+        self._owner = folder / OWNER_NAME
 
     def __enter__(self) -> DriverLock:
         try:

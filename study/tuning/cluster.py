@@ -30,14 +30,12 @@ from study.tuning import WORKER_ENVIRONMENT
 from study.tuning.capability import cpu_capability
 from study.tuning.ray_local import end_ray, own_sigterm
 from study.tuning.slots import slots, slots_on
-from study.tuning.worker import Workplace
+from study.tuning.worker import SEEN_S, Workplace
 
 _PACKAGES = ("ray", "torch", "scale-study")
 _CARD = "accelerator_type:"
 _PROBE_S = 10.0
 _NODE_S = 120.0
-_SEEN_S = 30.0
-"""How long an answer may take to be seen here: a network file system shows a new file late."""
 
 
 @contextlib.contextmanager
@@ -230,7 +228,7 @@ def _problem(node: dict[str, Any], asked: Any, question: Question, compute: Comp
 
 
 def _appears(file: Path, content: str) -> bool:
-    deadline = time.monotonic() + _SEEN_S
+    deadline = time.monotonic() + SEEN_S
     while True:
         with contextlib.suppress(OSError):
             if file.read_text(encoding="utf-8") == content:

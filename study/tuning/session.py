@@ -22,7 +22,7 @@ from search_spaces.load import ConfigError
 from search_spaces.study_config import StudyConfig
 from search_spaces.trial_config import Compute
 from study.home import Home, Options
-from study.ledger.lock import DriverLock
+from study.ledger.lock import OWNER_NAME, DriverLock
 from study.ledger.read import LEDGER_NAME, StudyRecord, read_study
 from study.ledger.write import LedgerWriter
 from study.records import DriverEvent, StudyEvent
@@ -106,15 +106,17 @@ def run_session(
     sources = _sources(study_config, options.home)
     folder = options.home.folder(study_config.name)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    workplace = Workplace(
-        data_dir=str(options.data_dir.resolve()),
-        cache_dir=str(options.home.cache.resolve()),
-        stages_dir=str((folder / "stages").resolve()),
-    )
     compute = study_config.trial.compute
     resources = _own_resources(options, compute)
     with contextlib.ExitStack() as stack:
         stack.enter_context(DriverLock(folder))
+        workplace = Workplace(
+            data_dir=str(options.data_dir.resolve()),
+            cache_dir=str(options.home.cache.resolve()),
+            stages_dir=str((folder / "stages").resolve()),
+            owner_file=str((folder / OWNER_NAME).resolve()),
+            owner=(folder / OWNER_NAME).read_text(encoding="utf-8"),
+        )
         stack.enter_context(_cluster(options.address, folder, workplace, compute))
         if not (folder / LEDGER_NAME).exists():
             require_inputs(study_config, workplace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import time
 import traceback
 from collections.abc import Iterator
@@ -28,16 +29,25 @@ SMALL_BYTES = 16 * 2**20
 """A state up to this size is stored after every epoch."""
 SAVE_EVERY_S = 300.0
 """A larger one when so many seconds have passed since the last, and where the job asks for it."""
+SEEN_S = 30.0
+"""How long a change may take to be seen on a node: a network file system shows a new file late."""
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 """Errors that say nothing against the trial: the next one would meet them too."""
 
 
 class Workplace(Frozen):
-    """Where a worker finds things; the same paths on every node. stages_dir: None keeps no states."""
+    """Where a worker finds things; the same paths on every node.
+
+    stages_dir: None keeps no states. owner_file, owner: a file, and what the driver wrote into it: a worker that does
+    not read the same there, on a node that joined later or whose mount is gone, is no part of the study. None: no such
+    file.
+    """
 
     data_dir: str
     cache_dir: str
     stages_dir: str | None
+    owner_file: str | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,26 @@ def train_job(config: dict[str, Any]) -> None:
     """Ray's trainable. Every outcome but the process's death is a report, so that the driver decides what follows."""
     os.umask(0o077)  # a cluster's node has one of its own
     job, workplace = Job.model_validate_json(config["job"]), Workplace.model_validate_json(config["workplace"])
-    for report in reports(job, workplace):
+    elsewhere = _elsewhere(workplace)
+    for report in [EndReport(obstacle=elsewhere)] if elsewhere else reports(job, workplace):
         tune.report({"report": report})
+
+
+def _elsewhere(workplace: Workplace) -> str:
+    """What tells that this node does not see the driver's folder, in a line; empty if it does."""
+    if workplace.owner_file is None:
+        return ""
+    file, deadline = Path(workplace.owner_file), time.monotonic() + SEEN_S
+    while True:
+        try:
+            found, why = file.read_text(encoding="utf-8"), "is another folder than the driver's"
+        except OSError as error:
+            found, why = "", f"is not the driver's folder ({error.strerror})"
+        if found == workplace.owner:
+            return ""
+        if time.monotonic() > deadline:
+            return f"node {socket.gethostname()}: {file.parent}: {why}; mount it there at the same path"
+        time.sleep(0.2)
 
 
 def reports(job: Job, workplace: Workplace) -> Iterator[Report]:

@@ -9,7 +9,7 @@ import pytest
 from study.ledger.read import load_arrays, read_study
 from study.records import Status
 
-from .conftest import Ran, command, lines, study_command, write_study
+from .conftest import SMALL, Ran, command, lines, study_command, write_study
 
 
 def test_a_study_runs_from_a_file_to_a_report(small: Ran) -> None:
@@ -119,3 +119,33 @@ def test_a_malformed_file_is_named_before_anything_runs(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
         assert f"{path}: trial.epohcs: unknown field; did you mean epochs?" in lines(result.stderr)
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("dataset: {kind: glyphs}", "dataset: {kind: cub200}", "neither CUB_200_2011 nor CUB_200_2011.tgz is there"),
+        ("epochs: 3", "epochs: 3\n  compute: {device: cuda, gpus: 1}", "a trial takes 1 CPUs and 1 GPUs, and there"),
+        ("epochs: 3", "epochs: 3\n  compute: {threads: 999}", "a trial takes 999 CPUs and 0 GPUs, and there are"),
+        (
+            "epochs: 3",
+            "epochs: 3\n  model: {kind: torchvision, architecture: resnet18,\n"
+            f"    weights: {{kind: file, path: nowhere.pth, sha256: '{'0' * 64}'}}}}",
+            "nowhere.pth: cannot be read (No such file or directory)",
+        ),
+    ],
+    ids=["data", "gpu", "threads", "weights"],
+)
+def test_what_a_trial_lacks_is_one_line_and_nothing_is_recorded(
+    tmp_path: Path, field: str, value: str, said: str
+) -> None:
+    text = SMALL.replace(field, value)
+    if "cub200" in text:
+        text = text.replace("  epochs", "  augment: {kind: random_crop}\n  epochs")
+    path = write_study(tmp_path, "lacks", text)
+    ran = study_command("run", path, "--data", tmp_path / "data", home=tmp_path)
+    assert ran.returncode == 2
+    assert len(lines(ran.stderr)) == 1, ran.stderr
+    assert said in ran.stderr
+    assert not (tmp_path / "lacks" / "ledger.jsonl").exists()

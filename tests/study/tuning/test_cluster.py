@@ -42,7 +42,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
     monkeypatch.setattr(cluster, "ray", SimpleNamespace(nodes=lambda: NODES, get=get))
     monkeypatch.setattr(cluster, "slots", lambda compute: 2)
-    monkeypatch.setattr(cluster, "_SEEN_S", 0.0)
+    monkeypatch.setattr(cluster, "SEEN_S", 0.0)
 
     def problems(two: Node, compute: Compute = ONE_THREAD) -> tuple[str, ...]:
         def send(question: Question, node: str) -> Any:

@@ -144,6 +144,31 @@ def test_a_loss_that_is_not_finite_ends_the_job_as_diverged(place: Workplace) ->
     assert report.diverged.startswith("epoch 0")
 
 
+@pytest.mark.parametrize("seen", ["", "another driver"])
+def test_a_node_that_does_not_see_the_drivers_folder_trains_nothing(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    told: list[Report] = []
+    monkeypatch.setattr(worker.tune, "report", lambda metrics: told.append(metrics["report"]))
+    monkeypatch.setattr(worker, "SEEN_S", 0.0)
+    folder = tmp_path / "study"
+    if seen:
+        folder.mkdir()
+        (folder / "driver.json").write_text(seen, encoding="utf-8")
+    there = place.replace(owner_file=str(folder / "driver.json"), owner="this driver")
+    config = {"job": a_job(a_trial()).model_dump_json(), "workplace": there.model_dump_json()}
+    worker.train_job(config)
+    (report,) = told
+    assert isinstance(report, EndReport)
+    why = "is another folder than the driver's" if seen else "is not the driver's folder (No such file or directory)"
+    assert report.obstacle.endswith(f": {folder}: {why}; mount it there at the same path")
+    folder.mkdir(exist_ok=True)
+    (folder / "driver.json").write_text("this driver", encoding="utf-8")
+    told.clear()
+    worker.train_job(config)
+    assert len(epochs(told)) == EPOCHS
+
+
 def test_missing_data_is_one_line(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchvision.datasets.utils.download_url", _no_network)
     trial = a_trial(dataset={"kind": "omniglot"})
