@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,17 +37,27 @@ def points(study: Study) -> pd.DataFrame:
             scale, group = last_scale.get(trial["number"], trial["scale_last"]), str(trial["configuration"])
         elif trial["schedule_kind"] == "constant":
             scale = trial["scale_first"]
-            values = study.record.trials[trial["number"]].trial.values
-            group = ", ".join(
-                label_of(path, trial[path])
-                for path in values
-                if path not in _SCALE_PATHS and not path.startswith("loss.scale.")
-            )
+            group = _group(trial, study.record.trials[trial["number"]].trial.values)
         else:
             continue
         rows += against.split_rows(trial, {"scale": scale, "group": group, "own_scale": own})
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame[frame["scale"].notna()].reset_index(drop=True)
+
+
+def _group(trial: dict[Hashable, Any], values: dict[str, Any]) -> str:
+    """What a trial has besides its scale, in words: of a plan its configuration's name without the scale."""
+    if trial["phase"] == "plan" and _SCALE_PATHS[0] in values:
+        words = str(trial["configuration"]).split(", ")
+        scale = label_of(_SCALE_PATHS[0], trial[_SCALE_PATHS[0]])
+        if scale in words:
+            words.remove(scale)
+            return ", ".join(words)
+    return ", ".join(
+        label_of(path, trial[path])
+        for path in values
+        if path not in _SCALE_PATHS and not path.startswith("loss.scale.")
+    )
 
 
 def applies(frame: pd.DataFrame) -> bool:

@@ -72,6 +72,15 @@ def test_adacos_stands_beside_the_curve_and_schedules_stay_out_of_it(tmp_path: P
     assert scale_curve.applies(frame)
 
 
+def test_curves_are_named_as_the_cases_are(tmp_path: Path) -> None:
+    cases = [{"name": "small"}, {"name": "wide, of 512", "model": {"kind": "small_cnn", "embedding_dim": 512}}]
+    study = load(write_plan(tmp_path / "s", plan_config(cases=cases)))
+    assert set(scale_curve.points(study)["group"]) == {"small", "wide, of 512"}
+    rates = {"loss.scale.value": [5, 20], "optimizer.lr": [1e-3, 1e-2]}
+    gridded = load(write_plan(tmp_path / "g", plan_config(vary=rates)))
+    assert set(scale_curve.points(gridded)["group"]) == {"lr=0.001", "lr=0.01"}
+
+
 def test_any_varied_number_gets_a_curve(tmp_path: Path) -> None:
     trial = trial_fields(loss={"kind": "circle"})
     study = load(write_plan(tmp_path / "s", plan_config(trial=trial, vary={"loss.gamma": [16, 64, 256]})))
