@@ -459,6 +459,39 @@ def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes, line: str) -> N
     assert problems_of(path) == [line]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"# sent to postgresql://me:hunter2@db/x\n{TRIAL}", ":1: "),
+        (f"{TRIAL}question: Is it kept at http://me:hunter2@h?\n", ":6: "),
+        (f"{TRIAL}question: (postgresql+psycopg2://me:p#hunter2/w@db)\n", ":6: "),
+        (f"{TRIAL}question: postgresql://me：hunter2＠db\n", ":6: "),
+        (f'{TRIAL}question: "http://me\\x3ahunter2@h"\n', ":6:11: "),
+        (f"{TRIAL}question: redis://:hunter2@h\n", ":6: "),
+        (f"{TRIAL}x: [http://me:hunter2@h\n", ":6: "),
+        (case("{name: 'http://me:hunter2@h'}"), ":6: "),
+    ],
+)
+def test_a_uri_with_a_password_is_refused_and_not_repeated(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    (line,) = problems_of(path)
+    assert line.startswith(f"{place}holds a URI with a password, ")
+    assert line.endswith(
+        "; take it out and set PGPASSWORD or MLFLOW_TRACKING_PASSWORD in the environment, or a line in ~/.pgpass"
+    )
+    assert "hunter2" not in line
+
+
+def test_uris_and_addresses_without_a_password_may_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    question = (
+        "Ask me@example.org: postgresql://me@db:5432/x, http://h:5000/#/a, or https://doi.org/10.1000/1: who@where?"
+    )
+    path.write_text(f'{TRIAL}question: "{question}"\n')
+    assert load_study(path).question == question
+
+
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yaml"
     assert problems_of(missing) == ["cannot be read (No such file or directory); name a YAML study file"]
