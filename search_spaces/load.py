@@ -298,7 +298,9 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
         case "too_long":
             return f"holds {context['actual_length']} values, takes at most {context['max_length']}; list fewer"
         case "string_pattern_mismatch":
-            return f"must be 1 to 80 letters, digits, '_', '.' or '-', got {shown}; give another name"
+            return (
+                f"must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got {shown}; give another name"
+            )
         case "tuple_type":
             return f"must be a list, got {shown}; put it in [ ]"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -163,7 +163,10 @@ NUMBERS = [
     (trial(measure="{test: yes}"), 'trial.measure.test: must be true or false, got "yes"'),
     (trial(measure="{test: 1}"), "trial.measure.test: must be true or false, got 1"),
     (f"{TRIAL}name: 2024\n", "name: must be text, got 2024; put it in quotes"),
-    (f"{TRIAL}name: ../a\n", "name: must be 1 to 80 letters, digits, '_', '.' or '-', got \"../a\"; give another name"),
+    (
+        f"{TRIAL}name: ../a\n",
+        "name: must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got \"../a\"; give another name",
+    ),
     (vary("{loss.scale.value: [1, true]}"), "vary.loss.scale.value: must be a number, got true"),
     (vary("{loss.scale.value: [1, .nan]}"), "vary.loss.scale.value: must be a finite number, got NaN"),
     (
@@ -502,10 +505,30 @@ def test_a_file_whose_name_is_no_study_name_is_told_to_give_one(tmp_path: Path) 
     path = tmp_path / "my study.yaml"
     path.write_text(TRIAL)
     assert problems_of(path) == [
-        "name: must be 1 to 80 letters, digits, '_', '.' or '-', got \"my study\"; give another name"
+        "name: must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got \"my study\"; give another name"
     ]
     path.write_text(f"{TRIAL}name: mine\n")
     assert load_study(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["mlflow.db", "MLflow.db", "mlflow.db.lock", "mlflow.db-wal", "mlartifacts", "report.html"]
+)
+def test_a_study_is_not_named_as_what_lies_beside_studies(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(TRIAL)
+    (line,) = problems_of(path)
+    assert line.startswith(f"name: {name} is no study's name: ")
+    path.write_text(f"{TRIAL}name: mlflow\n")
+    assert load_study(path).name == "mlflow"
+
+
+@pytest.mark.parametrize("name", [".cache", ".", "..", "-a", "_a"])
+def test_a_study_name_begins_with_a_letter_or_digit(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{TRIAL}name: {name}\n")
+    (line,) = problems_of(path)
+    assert line.startswith("name: must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got ")
 
 
 def test_numbers_and_words_are_read_as_people_write_them(tmp_path: Path) -> None:
