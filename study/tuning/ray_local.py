@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import ray
+from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
 from search_spaces.load import ConfigError
@@ -33,6 +34,7 @@ def local_ray(cpus: int, gpus: int) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_out_of_reach())
             with _deaf_children():
                 _start(folder, cpus, gpus)
                 stack.enter_context(_heirs_ended(folder))
@@ -56,6 +58,27 @@ def end_ray() -> None:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Meanwhile Ray keeps to loopback and asks for its token, whatever is exported: who reaches it runs code here.
+
+    Its processes inherit the environment; in this one Ray has read the first of these at its import. Where nothing
+    says how it authenticates it takes the token, and has its C++ part read that anew.
+    """
+    names = (ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "RAY_AUTH_MODE")
+    before = {name: os.environ.pop(name, None) for name in names}
+    was_enabled = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[names[0]], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = was_enabled
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _start(folder: str, cpus: int, gpus: int) -> None:

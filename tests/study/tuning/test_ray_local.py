@@ -99,6 +99,26 @@ def test_sigterm_is_heard_by_our_handler_and_never_by_rays_processes(ray_is: Cal
         started[0].wait()
 
 
+def test_what_is_exported_opens_our_ray_to_nobody(ray_is: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "RAY_AUTH_MODE": "disabled"}
+    monkeypatch.setattr(ray_local.ray_constants, "ENABLE_RAY_CLUSTER", True)
+    for name, value in exported.items():
+        monkeypatch.setenv(name, value)
+    seen: list[tuple[str | None, str | None, bool]] = []
+
+    def init(**options: Any) -> None:
+        word, mode = (os.environ.get(name) for name in exported)
+        seen.append((word, mode, ray_local.ray_constants.ENABLE_RAY_CLUSTER))
+        os.environ["RAY_AUTH_MODE"] = "token"  # as ray.init does where nothing is set
+
+    ray_is(init)
+    with local_ray(1, 0):
+        assert os.environ["RAY_AUTH_MODE"] == "token", "Ray's workers inherit it"
+    assert seen == [("0", None, False)]
+    assert {name: os.environ.get(name) for name in exported} == exported
+    assert ray_local.ray_constants.ENABLE_RAY_CLUSTER
+
+
 PROGRAM = """
 import subprocess, sys, time
 from types import SimpleNamespace
