@@ -136,8 +136,8 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"{path}:{line}: holds the control character {error.character!r}; remove it") from error
+        number = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}:{number}: holds the control character {error.character!r}; remove it") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
