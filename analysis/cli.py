@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ def main() -> None:
 
     A STUDY is its name in the home folder, or the path of its folder.
     """
+    os.umask(0o077)  # nothing that a study writes is for others, nor what is read out of it
 
 
 def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import types
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -35,6 +36,21 @@ class ConfigError(Exception):
 def _one_line(text: str) -> str:
     """`text` with line ends, terminal codes and the like spelled out."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+_PASSWORD = (
+    "holds a URI with a password, and this text goes into ledger, report and MLflow; take it out and set PGPASSWORD or "
+    "MLFLOW_TRACKING_PASSWORD in the environment, or a line in ~/.pgpass"
+)
+
+
+def _holds_password(text: str) -> bool:
+    """Whether a word of `text` is, or may be, a URI with a password: scheme://user:password@host."""
+    for word in unicodedata.normalize("NFKC", text).split():
+        user = re.search(r"://[^:@\"'<>]*:", word)
+        if user and "@" in word[user.end() :]:
+            return True
+    return False
 
 
 class _Loader(yaml.SafeLoader):
@@ -76,6 +92,8 @@ class _Loader(yaml.SafeLoader):
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             problem = "half of a surrogate pair is no letter; write the letter itself"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        if _holds_password(value):  # spelled with escapes, which the look at the file's text does not see
+            raise yaml.MarkedYAMLError(problem=_PASSWORD, problem_mark=node.start_mark)
         return value
 
 
@@ -112,11 +130,14 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8 text") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML study file") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if _holds_password(line):  # before anything that repeats what the file says; comments go into the ledger too
+            raise ConfigError(f"{path}:{number}: {_PASSWORD}")
     try:
         return yaml.load(text, _Loader)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"{path}:{line}: holds the control character {error.character!r}; remove it") from error
+        number = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}:{number}: holds the control character {error.character!r}; remove it") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -277,7 +298,9 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
         case "too_long":
             return f"holds {context['actual_length']} values, takes at most {context['max_length']}; list fewer"
         case "string_pattern_mismatch":
-            return f"must be 1 to 80 letters, digits, '_', '.' or '-', got {shown}; give another name"
+            return (
+                f"must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got {shown}; give another name"
+            )
         case "tuple_type":
             return f"must be a list, got {shown}; put it in [ ]"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -48,6 +48,13 @@ def _printable(name: str) -> str:
     return name
 
 
+def _not_taken(name: str) -> str:
+    """`name`, unless the folder that holds all studies keeps something else there (whatever the case of letters)."""
+    if name.lower().startswith("mlflow.db") or name.lower() in ("mlartifacts", "report.html"):
+        raise ValueError(f"{name} is no study's name: the home folder keeps MLflow's files or a page there; rename it")
+    return name
+
+
 def _overrides_beside_the_name(schema: dict[str, Any]) -> None:
     del schema["properties"]["overrides"]
     schema["additionalProperties"] = True
@@ -203,7 +210,7 @@ class StudyConfig(Frozen):
     epochs_done after which every trial's state is kept for such studies.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"), AfterValidator(_not_taken)]
     question: str = ""
     trial: TrialConfig
     seeds: Seeds = (0,)

@@ -27,6 +27,7 @@ from study.tracking.mlflow_store import (
     has_tables,
     mlflow_errors,
     prepare,
+    shown,
     sqlite_path,
 )
 
@@ -363,7 +364,7 @@ def log_artifact(uri: str, study_name: str, path: Path) -> None:
             order_by=["attributes.start_time DESC"],
         )
         if not found:
-            raise TrackingError(f"MLflow at {uri} has no run of study {study_name}; sync it first")
+            raise TrackingError(f"MLflow at {shown(uri)} has no run of study {study_name}; sync it first")
         mlflow.log_artifact(found[0].info.run_id, str(path))
 
 

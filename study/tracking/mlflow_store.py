@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ _SETTINGS = {
 }
 _PATIENCE_S = 120
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql")
+_SECRET_NAME = re.compile(
+    "passw|passphrase|passcode|pwd|token|secret|credential|apikey|accesskey|privatekey|^(pass|key|auth)$"
+)
 
 
 class TrackingError(Exception):
@@ -41,23 +45,60 @@ class TrackingError(Exception):
 def check_uri(uri: str, where: str = "--tracking-uri") -> str:
     """`uri`, if MLflow can be reached by it and it holds no password; `where` it was given stands in the message.
 
-    Raises: ConfigError, which never repeats the URI's secret part.
+    Raises: ConfigError, which never repeats the URI.
     """
-    parts = urlsplit(uri)
-    scheme = parts.scheme.split("+")[0]
-    if scheme not in _SCHEMES:
-        raise ConfigError(
-            f"{where}: no tracking URI; give sqlite:///<file>, http(s)://<host>:<port> or postgresql://..."
-        )
-    secret = re.search(r"(?i)(^|[&;])[^=&;]*(password|passwd|pwd|token|secret)[^=&;]*=", parts.query)
-    if parts.password is not None or secret or (scheme.startswith("http") and parts.username):
+    scheme, _, rest = uri.partition("://")
+    scheme = scheme.lower().split("+")[0]
+    if scheme in _SCHEMES and holds_secret(uri):
         raise ConfigError(
             f"{where}: holds a password, which would end up in logs; leave it out and set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD (a server), PGPASSWORD or ~/.pgpass (PostgreSQL)"
         )
-    if scheme == "sqlite" and not (parts.path.startswith("/") and len(parts.path) > 1 and not parts.netloc):
+    if scheme not in _SCHEMES or (scheme != "sqlite" and not _can_be_read(uri, scheme)):
+        raise ConfigError(
+            f"{where}: no tracking URI; give sqlite:///<file>, http(s)://<host>:<port> or postgresql://..."
+        )
+    if scheme == "sqlite" and not re.match(r"/[^?#]", rest):
         raise ConfigError(f"{where}: names no file; give sqlite:///<file>")
     return uri
+
+
+def holds_secret(uri: str) -> bool:
+    """Whether `uri` holds what may be a password; in doubt it does.
+
+    No parser is asked: they disagree on where a password with `#`, `?`, `/`, `[` or a letter that Unicode folds into
+    one of them ends, or raise errors that repeat it.
+    """
+    scheme, _, rest = unquote(unicodedata.normalize("NFKC", uri)).partition("://")
+    before_at, at, _ = rest.rpartition("@")
+    is_path = scheme.lower() == "sqlite" and rest.startswith("/")
+    if at and not is_path and (":" in before_at or scheme.lower().startswith("http")):
+        return True
+    _, *settings = re.split(r"[?#&;]", rest)
+    names = [unquote(setting.partition("=")[0]).lower() for setting in settings if "=" in setting]
+    return any(_SECRET_NAME.search(re.sub(r"[^a-z]", "", name)) for name in names)
+
+
+def shown(uri: str) -> str:
+    """`uri` as a message may print it, whoever made it."""
+    return f"{uri.partition('://')[0]}://..." if holds_secret(uri) else uri
+
+
+def _can_be_read(uri: str, scheme: str) -> bool:
+    """Whether those who will use `uri` understand it: their own errors would repeat all of it."""
+    if scheme in ("http", "https"):
+        try:
+            parts = urlsplit(uri)
+            return bool(parts.hostname) and parts.port != 0  # asking for the port reads it
+        except ValueError:
+            return False
+    from sqlalchemy.engine import make_url  # half a second, so only where a database server is named
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(uri).password is None
+    except (ValueError, ArgumentError):
+        return False
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -152,6 +193,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:
-        raise TrackingError(f"MLflow at {uri}: {in_one_line(error)}") from error
+        said = type(error).__name__ if holds_secret(uri) else in_one_line(error)  # it may repeat the URI
+        raise TrackingError(f"MLflow at {shown(uri)}: {said}") from error
     except ModuleNotFoundError as error:
-        raise TrackingError(f"MLflow at {uri}: needs the Python package {error.name}; install it") from error
+        raise TrackingError(f"MLflow at {shown(uri)}: needs the Python package {error.name}; install it") from error

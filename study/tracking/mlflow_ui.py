@@ -23,6 +23,7 @@ from study.tracking.mlflow_store import (
     client,
     mlflow_errors,
     prepare,
+    shown,
     sqlite_path,
 )
 
@@ -43,7 +44,7 @@ def serve(uri: str, host: str = "127.0.0.1", port: int | None = None, announce: 
     """
     check_uri(uri)
     if uri.startswith("http"):
-        announce(f"MLflow's UI is at {uri}")
+        announce(f"MLflow's UI is at {shown(uri)}")
         return
     try:
         with server(uri, host, port) as (process, url):

@@ -6,8 +6,8 @@ WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 """Of a worker's process. Each trial trains in a thread of its own, to which glibc would give an arena that it keeps:
 25 MB a trial, until there are eight arenas a processor."""
 
-# Ray reads its own when it is imported, and its processes inherit all. The last one keeps a Ray of our own on
-# loopback; `--address` sets it before.
+# Ray reads its own when it is imported, and its processes inherit all. What the user has set stands; but ray_local sets
+# anew what keeps others out of a Ray of our own, as the last one does. `--address` sets that before.
 for _name, _value in {
     **WORKER_ENVIRONMENT,
     "RAY_USAGE_STATS_ENABLED": "0",

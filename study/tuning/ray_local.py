@@ -9,12 +9,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import ray
+from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
 from search_spaces.load import ConfigError
@@ -23,16 +25,19 @@ from study.ledger.lock import lives
 OBJECT_STORE_BYTES = 200_000_000
 _PREFIX = "study-ray-"
 _TRIES = 3
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # what the system takes
 
 
 @contextlib.contextmanager
 def local_ray(cpus: int, gpus: int) -> Iterator[None]:
     """A Ray on loopback only, deaf to SIGTERM and SIGINT; its files go with it. Raises: ConfigError if it fails."""
-    _remove_stale(Path(_short_temp()))
-    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_temp())
+    place = _short_temp()
+    _remove_stale(Path(place))
+    folder = _own_folder(place)
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_out_of_reach())
             with _deaf_children():
                 _start(folder, cpus, gpus)
                 stack.enter_context(_heirs_ended(folder))
@@ -56,6 +61,27 @@ def end_ray() -> None:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Meanwhile Ray keeps to loopback and asks for its token, whatever is exported: who reaches it runs code here.
+
+    Its processes inherit the environment; in this one Ray has read the first of these at its import. Where nothing
+    says how it authenticates it takes the token, and has its C++ part read that anew.
+    """
+    names = (ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "RAY_AUTH_MODE")
+    before = {name: os.environ.pop(name, None) for name in names}
+    was_enabled = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[names[0]], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = was_enabled
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _start(folder: str, cpus: int, gpus: int) -> None:
@@ -147,14 +173,39 @@ def _heirs_ended(folder: str) -> Iterator[None]:
         watch.communicate(b"over\n")
 
 
+def _own_folder(place: str) -> str:
+    """A new folder in `place`, for this process's Ray. Raises: ConfigError if there can be none."""
+    try:
+        return tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)
+    except OSError as error:
+        raise ConfigError(
+            f"{place}: Ray's files cannot be kept there ({error.strerror}); mend that, or set TMPDIR to a short path"
+        ) from error
+
+
 def _remove_stale(place: Path) -> None:
     """Remove the folders of drivers of ours that were killed before they could."""
     for folder in place.glob(f"{_PREFIX}*"):
         owner = folder.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdigit() and folder.stat().st_uid == os.getuid() and not lives(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another driver removes it too
+            if owner.isdigit() and folder.stat().st_uid == os.getuid() and not lives(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short_temp() -> str:
-    # Ray's socket paths are limited to 107 bytes, and a long TMPDIR would break them.
-    return tempfile.gettempdir() if len(tempfile.gettempdir()) <= 20 else "/tmp"
+    """The folder for temporary files, or /tmp where that would make the path of a socket of Ray's too long.
+
+    Raises: ConfigError if no file can be written in any.
+    """
+    try:
+        place = tempfile.gettempdir()
+    except OSError as error:
+        raise ConfigError(f"{error.strerror}: Ray's files cannot be kept; make room there, or set TMPDIR") from error
+    return place if len(os.fsencode(_socket_path(place))) <= _SOCKET_BYTES else "/tmp"
+
+
+def _socket_path(place: str) -> str:
+    """The longest path of a socket that Ray makes for this process where its folder lies in `place`."""
+    pid = os.getpid()
+    folder = f"{place}/{_PREFIX}{pid}-12345678"  # mkdtemp adds eight letters
+    return f"{folder}/session_2026-01-31_23-59-59_123456_{pid}/sockets/plasma_store"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,22 @@ def test_home_may_come_from_the_environment_and_out_may_be_elsewhere(tmp_path: P
     result = CliRunner().invoke(main, ["report", "made-up", "--out", str(out)], env=environment)
     assert result.exit_code == 0, result.output
     assert out.exists()
+
+
+def test_all_that_is_written_is_private(tmp_path: Path) -> None:
+    write_plan(tmp_path / "made-up", plan_config())
+    before = os.umask(0)
+    tmp_path.chmod(0o700)
+    try:
+        for command in (["report", "made-up"], ["tables", "made-up"], ["figures", "made-up"], ["demo"]):
+            result = CliRunner().invoke(main, [*command, "--home", str(tmp_path)])
+            assert result.exit_code == 0, result.output
+            os.umask(0)
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(tmp_path): stat.S_IMODE(path.lstat().st_mode) for path in tmp_path.rglob("*")}
+    assert {"made-up/report.html", "tables", "figures", "demo/report.html"} <= {str(path) for path in modes}
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
 
 
 def test_a_wrong_name_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

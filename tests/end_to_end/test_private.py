@@ -70,6 +70,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
             "STUDY_HOME": str(home),
             "MLFLOW_TRACKING_PASSWORD": SECRET,
             "PGPASSWORD": SECRET,
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
         },
         start_new_session=True,
         stdout=subprocess.PIPE,

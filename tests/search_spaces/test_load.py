@@ -163,7 +163,10 @@ NUMBERS = [
     (trial(measure="{test: yes}"), 'trial.measure.test: must be true or false, got "yes"'),
     (trial(measure="{test: 1}"), "trial.measure.test: must be true or false, got 1"),
     (f"{TRIAL}name: 2024\n", "name: must be text, got 2024; put it in quotes"),
-    (f"{TRIAL}name: ../a\n", "name: must be 1 to 80 letters, digits, '_', '.' or '-', got \"../a\"; give another name"),
+    (
+        f"{TRIAL}name: ../a\n",
+        "name: must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got \"../a\"; give another name",
+    ),
     (vary("{loss.scale.value: [1, true]}"), "vary.loss.scale.value: must be a number, got true"),
     (vary("{loss.scale.value: [1, .nan]}"), "vary.loss.scale.value: must be a finite number, got NaN"),
     (
@@ -459,6 +462,39 @@ def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes, line: str) -> N
     assert problems_of(path) == [line]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"# sent to postgresql://me:hunter2@db/x\n{TRIAL}", ":1: "),
+        (f"{TRIAL}question: Is it kept at http://me:hunter2@h?\n", ":6: "),
+        (f"{TRIAL}question: (postgresql+psycopg2://me:p#hunter2/w@db)\n", ":6: "),
+        (f"{TRIAL}question: postgresql://me：hunter2＠db\n", ":6: "),
+        (f'{TRIAL}question: "http://me\\x3ahunter2@h"\n', ":6:11: "),
+        (f"{TRIAL}question: redis://:hunter2@h\n", ":6: "),
+        (f"{TRIAL}x: [http://me:hunter2@h\n", ":6: "),
+        (case("{name: 'http://me:hunter2@h'}"), ":6: "),
+    ],
+)
+def test_a_uri_with_a_password_is_refused_and_not_repeated(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    (line,) = problems_of(path)
+    assert line.startswith(f"{place}holds a URI with a password, ")
+    assert line.endswith(
+        "; take it out and set PGPASSWORD or MLFLOW_TRACKING_PASSWORD in the environment, or a line in ~/.pgpass"
+    )
+    assert "hunter2" not in line
+
+
+def test_uris_and_addresses_without_a_password_may_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    question = (
+        "Ask me@example.org: postgresql://me@db:5432/x, http://h:5000/#/a, or https://doi.org/10.1000/1: who@where?"
+    )
+    path.write_text(f'{TRIAL}question: "{question}"\n')
+    assert load_study(path).question == question
+
+
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yaml"
     assert problems_of(missing) == ["cannot be read (No such file or directory); name a YAML study file"]
@@ -469,10 +505,30 @@ def test_a_file_whose_name_is_no_study_name_is_told_to_give_one(tmp_path: Path) 
     path = tmp_path / "my study.yaml"
     path.write_text(TRIAL)
     assert problems_of(path) == [
-        "name: must be 1 to 80 letters, digits, '_', '.' or '-', got \"my study\"; give another name"
+        "name: must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got \"my study\"; give another name"
     ]
     path.write_text(f"{TRIAL}name: mine\n")
     assert load_study(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["mlflow.db", "MLflow.db", "mlflow.db.lock", "mlflow.db-wal", "mlartifacts", "report.html"]
+)
+def test_a_study_is_not_named_as_what_lies_beside_studies(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(TRIAL)
+    (line,) = problems_of(path)
+    assert line.startswith(f"name: {name} is no study's name: ")
+    path.write_text(f"{TRIAL}name: mlflow\n")
+    assert load_study(path).name == "mlflow"
+
+
+@pytest.mark.parametrize("name", [".cache", ".", "..", "-a", "_a"])
+def test_a_study_name_begins_with_a_letter_or_digit(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{TRIAL}name: {name}\n")
+    (line,) = problems_of(path)
+    assert line.startswith("name: must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got ")
 
 
 def test_numbers_and_words_are_read_as_people_write_them(tmp_path: Path) -> None:

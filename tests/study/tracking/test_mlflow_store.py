@@ -9,9 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import ArgumentError
 
 from search_spaces.load import ConfigError
-from study.tracking.mlflow_store import TrackingError, check_uri, has_tables, mlflow_errors, prepare, sqlite_path
+from study.tracking.mlflow_store import TrackingError, check_uri, has_tables, mlflow_errors, prepare, shown, sqlite_path
 
 ROOT = Path(__file__).parents[3]
 PASSWORD = "hunter2"
@@ -26,6 +27,12 @@ PASSWORD = "hunter2"
         "https://mlflow.example/path",
         "postgresql://me@database/mlflow",
         "postgresql+psycopg2://me@database:5432/mlflow?sslmode=require",
+        "postgresql://me@db:5432/mlflow",
+        "postgresql:///mlflow?host=/run/postgresql&passfile=/home/me/.pgpass&sslkey=/home/me/key.pem",
+        "http://host:5000",
+        "http://[::1]:5000",
+        "sqlite:///a.db",
+        "sqlite:////home/10:30@work/mlflow.db",
     ],
 )
 def test_a_uri_without_a_secret_is_taken(uri: str) -> None:
@@ -42,6 +49,32 @@ def test_a_uri_without_a_secret_is_taken(uri: str) -> None:
         f"https://{PASSWORD}@mlflow.example",
         f"mysql+pymysql://me:{PASSWORD}@database/mlflow",
         f"https://mlflow.example/?access_token={PASSWORD}",
+        f"postgresql://me:p#{PASSWORD}@db/x",
+        f"postgresql://me:{PASSWORD}?w@db/x",
+        f"postgresql://me:p/{PASSWORD}@db/x",
+        f"postgresql://me:[{PASSWORD}@db/x",
+        f"postgresql://me:{PASSWORD}]@db/x",
+        f"postgresql://me:p@{PASSWORD}@db/x",
+        f"postgresql://me:{PASSWORD}／w@db/x",
+        f"postgresql://me：{PASSWORD}＠db/x",
+        f"postgresql://me%3A{PASSWORD}@db/x",
+        f"POSTGRESQL://me:{PASSWORD}@db/x",
+        f"http://me:p#{PASSWORD}@h",
+        f"http://me:{PASSWORD}／w@h",
+        f"http://{PASSWORD}/w@h",
+        f"http://h:5000/?passw%6Frd={PASSWORD}",
+        f"http://h:5000/?api_key={PASSWORD}",
+        f"http://h:5000/?X-Api-Key={PASSWORD}",
+        f"http://h:5000/#token={PASSWORD}",
+        f"http://h:5000/#/?token={PASSWORD}",
+        f"http://h:5000/;pwd={PASSWORD}",
+        f"mysql://db/x?ssl_mode=on;passwd={PASSWORD}",
+        f"postgresql://db/x?sslpassword={PASSWORD}",
+        f"postgresql://db/x?secret={PASSWORD}",
+        f"postgresql://db/x?apikey={PASSWORD}",
+        f"postgresql://db/x?aws_access_key_id={PASSWORD}",
+        f"postgresql://db/x?dsn=postgresql%3A//me%3A{PASSWORD}%40db",
+        f"sqlite+pysqlcipher://:{PASSWORD}@/a.db",
     ],
 )
 def test_a_uri_with_a_password_is_refused_in_one_line_that_does_not_repeat_it(uri: str) -> None:
@@ -51,6 +84,33 @@ def test_a_uri_with_a_password_is_refused_in_one_line_that_does_not_repeat_it(ur
     assert text.startswith("MLFLOW_TRACKING_URI: holds a password")
     assert PASSWORD not in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"http://me:{PASSWORD}",
+        f"http://[{PASSWORD}",
+        f"http://h／{PASSWORD}",
+        f"http:me:{PASSWORD}@h",
+        f"postgresql://me:{PASSWORD}",
+        f"postgresql:me:{PASSWORD}@h",
+        f"postgresql://h:{PASSWORD}/db",
+        f"ftp://me:{PASSWORD}@h",
+    ],
+)
+def test_what_no_parser_reads_is_not_repeated(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--tracking-uri: no tracking URI; ") as caught:
+        check_uri(uri)
+    assert PASSWORD not in str(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_no_message_prints_a_password_of_a_uri_that_nobody_checked() -> None:
+    uri = f"postgresql://me:{PASSWORD}@h/db"
+    assert shown(uri) == "postgresql://..."
+    with pytest.raises(TrackingError, match=r"^MLflow at postgresql://...: ArgumentError$"), mlflow_errors(uri):
+        raise ArgumentError(f"Could not parse {uri}")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -97,6 +98,76 @@ def test_sigterm_is_heard_by_our_handler_and_never_by_rays_processes(ray_is: Cal
         signal.signal(signal.SIGTERM, before)
         started[0].kill()
         started[0].wait()
+
+
+def test_what_is_exported_opens_our_ray_to_nobody(ray_is: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "RAY_AUTH_MODE": "disabled"}
+    monkeypatch.setattr(ray_local.ray_constants, "ENABLE_RAY_CLUSTER", True)
+    for name, value in exported.items():
+        monkeypatch.setenv(name, value)
+    seen: list[tuple[str | None, str | None, bool]] = []
+
+    def init(**options: Any) -> None:
+        word, mode = (os.environ.get(name) for name in exported)
+        seen.append((word, mode, ray_local.ray_constants.ENABLE_RAY_CLUSTER))
+        os.environ["RAY_AUTH_MODE"] = "token"  # as ray.init does where nothing is set
+
+    ray_is(init)
+    with local_ray(1, 0):
+        assert os.environ["RAY_AUTH_MODE"] == "token", "Ray's workers inherit it"
+    assert seen == [("0", None, False)]
+    assert {name: os.environ.get(name) for name in exported} == exported
+    assert ray_local.ray_constants.ENABLE_RAY_CLUSTER
+
+
+@pytest.mark.parametrize("pid", [7, 4_194_304])
+def test_rays_socket_paths_are_never_longer_than_the_system_takes(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    places = [f"/{'é' * length}{'x' * odd}" for length in range(1, 60) for odd in (0, 1)]
+    chosen = []
+    for place in places:
+        monkeypatch.setattr("tempfile.tempdir", place)
+        chosen.append(ray_local._short_temp())
+        ray_local.ray_utils.validate_socket_filepath(ray_local._socket_path(chosen[-1]))
+    last = next(place for place, kept in zip(places, chosen, strict=True) if kept == "/tmp")
+    with pytest.raises(OSError, match="cannot exceed"):
+        ray_local.ray_utils.validate_socket_filepath(ray_local._socket_path(last))
+    assert chosen[0] == places[0]
+
+
+def test_a_full_folder_for_temporary_files_is_one_line(
+    ray_is: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**options: Any) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    ray_is(lambda **options: None)
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(ConfigError, match=r"^/tmp: Ray's files cannot be kept there \(No space left on device\); "):
+        local_ray(1, 0).__enter__()
+
+
+def test_no_folder_for_temporary_files_at_all_is_one_line(
+    ray_is: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray_is(lambda **options: None)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere/at/all"])
+    with pytest.raises(
+        ConfigError, match=r"^No usable temporary directory found in \['/nowhere/at/all'\]: Ray's files"
+    ):
+        local_ray(1, 0).__enter__()
+
+
+def test_a_folder_that_another_driver_removes_first_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, stale = (tmp_path / f"study-ray-{2**31 - 1}-{word}" for word in ("gone", "stale"))
+    stale.mkdir()
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([gone, stale]))
+    ray_local._remove_stale(tmp_path)
+    assert not stale.exists()
 
 
 PROGRAM = """
