@@ -24,6 +24,7 @@ from study.ledger.lock import lives
 
 OBJECT_STORE_BYTES = 200_000_000
 _PREFIX = "study-ray-"
+_INSIDE = "r"  # Ray opens the folder that it is given to everybody, whatever the umask; the one around it stays closed
 _TRIES = 3
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # what the system takes
 
@@ -96,7 +97,7 @@ def _start(folder: str, cpus: int, gpus: int) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=folder,
+                _temp_dir=f"{folder}/{_INSIDE}",
                 _node_ip_address="127.0.0.1",
             )
             return
@@ -208,4 +209,4 @@ def _socket_path(place: str) -> str:
     """The longest path of a socket that Ray makes for this process where its folder lies in `place`."""
     pid = os.getpid()
     folder = f"{place}/{_PREFIX}{pid}-12345678"  # mkdtemp adds eight letters
-    return f"{folder}/session_2026-01-31_23-59-59_123456_{pid}/sockets/plasma_store"
+    return f"{folder}/{_INSIDE}/session_2026-01-31_23-59-59_123456_{pid}/sockets/plasma_store"

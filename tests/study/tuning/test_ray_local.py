@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -118,6 +119,21 @@ def test_what_is_exported_opens_our_ray_to_nobody(ray_is: Callable[..., None], m
     assert seen == [("0", None, False)]
     assert {name: os.environ.get(name) for name in exported} == exported
     assert ray_local.ray_constants.ENABLE_RAY_CLUSTER
+
+
+def test_nobody_else_gets_into_the_folder_that_ray_opens_to_everybody(ray_is: Callable[..., None]) -> None:
+    folders = []
+
+    def init(_temp_dir: str, **others: Any) -> None:
+        folders.append(Path(_temp_dir))
+        folders[0].mkdir()
+        folders[0].chmod(0o777)  # as Ray does
+
+    ray_is(init)
+    with local_ray(1, 0):
+        assert stat.S_IMODE(folders[0].parent.stat().st_mode) == 0o700
+        assert folders[0].parent.name.startswith("study-ray-")
+    assert not folders[0].parent.exists()
 
 
 @pytest.mark.parametrize("pid", [7, 4_194_304])
