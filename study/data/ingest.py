@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import itertools
@@ -14,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +76,8 @@ def listed(
     """
     if not names:
         raise DataError(f"{where}: names no class; restore the official file")
+    if odd := next(filter(_breaks_a_line, itertools.chain(names, (file for file, _ in entries))), None):
+        raise DataError(f"{where}: {odd!r} holds a line's end, or bytes that are no UTF-8; rename it")
     for file, label in entries:
         path = PurePosixPath(file)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in file or "\0" in file:
@@ -90,6 +94,11 @@ def listed(
     if (present == 0).any():
         raise DataError(f"{where}: class {names[int(present.argmin())]} has no photo; restore the missing ones")
     return Listing(root, tuple(entries[place][0] for place in order), labels[order], names, archive)
+
+
+def _breaks_a_line(name: str) -> bool:
+    """Whether a message that holds `name` would be more than a line of text, or none that can be encoded."""
+    return name.splitlines() not in ([name], []) or any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def require_counts(where: Path, labels: npt.NDArray[np.int64], classes: int, expected: Counts) -> None:
@@ -220,7 +229,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
     Raises: DataError for a broken archive or a file that is too large.
     """
     try:
-        with tarfile.open(archive, "r|*") as members:
+        with _unpacked(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
             seen: set[str] = set()
             for member in members:
                 name = member.name.removeprefix("./")
@@ -234,8 +243,20 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
                 file = members.extractfile(member)
                 assert file is not None
                 yield name, file.read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{archive}: is no sound tar archive ({error}); fetch it again") from error
+            while stream.read(2**20):  # gzip's checksum stands at the end
+                pass
+    except DataError:
+        raise
+    except Exception as error:  # tarfile and gzip raise whatever broken bytes lead to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{archive}: is no sound tar archive ({reason}); fetch it again") from error
+
+
+def _unpacked(archive: Path) -> IO[bytes]:
+    """What is in a gzip file, checked against its sum where the stream ends; any other file as it is."""
+    with archive.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(archive) if packed else archive.open("rb")
 
 
 def decode(encoded: bytes, where: str, shorter_side: int) -> npt.NDArray[np.uint8]:
