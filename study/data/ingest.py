@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import io
 import itertools
@@ -9,10 +11,11 @@ import os
 import shutil
 import tarfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +23,7 @@ from filelock import FileLock
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from search_spaces.datasets import PhotoSet
-from study.data.arrays import DataError
+from study.data.arrays import DataError, not_kept
 from study.data.photos import PhotoFile, read_photos, write_photos
 
 VERSION = 1
@@ -73,6 +76,8 @@ def listed(
     """
     if not names:
         raise DataError(f"{where}: names no class; restore the official file")
+    if odd := next(filter(_breaks_a_line, itertools.chain(names, (file for file, _ in entries))), None):
+        raise DataError(f"{where}: {odd!r} holds a line's end, or bytes that are no UTF-8; rename it")
     for file, label in entries:
         path = PurePosixPath(file)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in file or "\0" in file:
@@ -89,6 +94,11 @@ def listed(
     if (present == 0).any():
         raise DataError(f"{where}: class {names[int(present.argmin())]} has no photo; restore the missing ones")
     return Listing(root, tuple(entries[place][0] for place in order), labels[order], names, archive)
+
+
+def _breaks_a_line(name: str) -> bool:
+    """Whether a message that holds `name` would be more than a line of text, or none that can be encoded."""
+    return name.splitlines() not in ([name], []) or any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def require_counts(where: Path, labels: npt.NDArray[np.int64], classes: int, expected: Counts) -> None:
@@ -109,26 +119,32 @@ def load_photos(config: PhotoSet, name: str, key: str, cache_dir: Path, make: Ca
     """
     key = f"{VERSION}|{name}|{config.shorter_side}|{key}"
     path = cache_dir / f"{name}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.photos"
+    if (found := read_photos(path)) is not None:  # a cache that may only be read serves too
+        return found
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         # Trials that start together would all decode the whole set.
         with FileLock(path.with_suffix(".lock")):
             if (found := read_photos(path)) is not None:
                 return found
-            listing = make()
-            total = len(listing.files)
-
-            def check(count: int, written: int) -> None:
-                _refuse_too_much(cache_dir, name, config.cache_gib, count, written, total)
-
-            write_photos(path, _decoded(listing, config.shorter_side), listing.labels, listing.names, check)
-            found = read_photos(path)
+            _keep_photos(path, make(), config, name)
     except OSError as error:
-        raise DataError(
-            f"{cache_dir}: cannot keep the photos of {name} there ({error}); choose another cache folder"
-        ) from error
-    assert found is not None
+        raise not_kept(cache_dir, f"photos of {name}", error) from error
+    if (found := read_photos(path)) is None:
+        raise DataError(f"{path}: was written and cannot be read; mend the disk, or choose another --home")
     return found
+
+
+def _keep_photos(path: Path, listing: Listing, config: PhotoSet, name: str) -> None:
+    """Decode all that is listed into `path`. Raises: DataError; OSError where it cannot be written."""
+    total = len(listing.files)
+
+    def check(count: int, written: int) -> None:
+        _refuse_too_much(path.parent, name, config.cache_gib, count, written, total)
+
+    # Closed at once where the disk fails: else threads and a filter of warnings live as long as the error does.
+    with contextlib.closing(_decoded(listing, config.shorter_side)) as photos:
+        write_photos(path, photos, listing.labels, listing.names, check)
 
 
 def _refuse_too_much(folder: Path, name: str, cache_gib: float, count: int, written: int, total: int) -> None:
@@ -142,7 +158,7 @@ def _refuse_too_much(folder: Path, name: str, cache_gib: float, count: int, writ
     if count == min(_TOGETHER, total) and expected - written > shutil.disk_usage(folder).free:
         raise DataError(
             f"{folder}: the decoded photos of {name} would take about {expected / 2**30:.3g} GiB, and the disk has not "
-            "so much left; make room, or choose another cache folder"
+            "so much left; make room there, or choose another --home"
         )
 
 
@@ -163,7 +179,7 @@ def stamp(listing: Listing) -> str:
     return digest.hexdigest()
 
 
-def _decoded(listing: Listing, shorter_side: int) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+def _decoded(listing: Listing, shorter_side: int) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:
     """Index and pixels of every photo. Pillow decodes outside Python's lock, so threads help."""
 
     def work(item: tuple[int, str, bytes]) -> tuple[int, npt.NDArray[np.uint8]]:
@@ -179,21 +195,23 @@ def _decoded(listing: Listing, shorter_side: int) -> Iterator[tuple[int, npt.NDA
 
 
 def _from_folder(listing: Listing) -> Iterator[tuple[int, str, bytes]]:
-    root = listing.root.resolve()  # may itself be a link: who keeps a set elsewhere links the whole of it
+    """Every photo of the listing, in its order. Raises: DataError, also for a photo that cannot be read."""
     for index, file in enumerate(listing.files):
-        path = (listing.root / file).resolve()
-        if not path.is_relative_to(root):
-            raise DataError(
-                f"{listing.root / file}: is a link that leaves the folder; put the photo itself there, or let "
-                f"{listing.root} itself be the link"
-            )
+        path = listing.root / file
         try:
-            size = path.stat().st_size
+            root, real = listing.root.resolve(), path.resolve()  # who keeps a set elsewhere links the whole of it
+            if not real.is_relative_to(root):
+                raise DataError(
+                    f"{path}: is a link that leaves the folder; put the photo itself there, or let {listing.root} "
+                    "itself be the link"
+                )
+            size = real.stat().st_size
             if size > _MAX_FILE_BYTES:
-                raise DataError(f"{path}: is {size} bytes, a photo may have {_MAX_FILE_BYTES}; make it smaller")
-            yield index, str(listing.root / file), path.read_bytes()
+                raise DataError(f"{real}: is {size} bytes, a photo may have {_MAX_FILE_BYTES}; make it smaller")
+            encoded = real.read_bytes()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); restore it") from error
+        yield index, str(path), encoded
 
 
 def _from_archive(listing: Listing, archive: Path) -> Iterator[tuple[int, str, bytes]]:
@@ -211,7 +229,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
     Raises: DataError for a broken archive or a file that is too large.
     """
     try:
-        with tarfile.open(archive, "r|*") as members:
+        with _unpacked(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
             seen: set[str] = set()
             for member in members:
                 name = member.name.removeprefix("./")
@@ -225,8 +243,20 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
                 file = members.extractfile(member)
                 assert file is not None
                 yield name, file.read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{archive}: is no sound tar archive ({error}); fetch it again") from error
+            while stream.read(2**20):  # gzip's checksum stands at the end
+                pass
+    except DataError:
+        raise
+    except Exception as error:  # tarfile and gzip raise whatever broken bytes lead to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{archive}: is no sound tar archive ({reason}); fetch it again") from error
+
+
+def _unpacked(archive: Path) -> IO[bytes]:
+    """What is in a gzip file, checked against its sum where the stream ends; any other file as it is."""
+    with archive.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(archive) if packed else archive.open("rb")
 
 
 def decode(encoded: bytes, where: str, shorter_side: int) -> npt.NDArray[np.uint8]:

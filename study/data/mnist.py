@@ -74,7 +74,9 @@ def _read(reader: Any, data_dir: Path, unpacked: list[str], sources: list[tuple[
         # Workers of one machine that find nothing would all write the same files.
         with FileLock(data_dir / f".{reader.__name__}.lock"), fetching():
             return reader(data_dir, download=lacks(), **options)
-    except (OSError, RuntimeError, AssertionError, ValueError, KeyError, IndexError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # torchvision's readers raise whatever broken bytes lead to
         if missing:
             wanted = ", ".join(f"{url} (md5 {md5})" for url, md5 in sources)
             raise DataError(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from search_spaces.datasets import Omniglot
 from study.data.arrays import ClassImages, DataError, cached
@@ -118,9 +118,17 @@ def read_archive(path: Path, name: str) -> dict[Character, dict[str, bytes]]:
                     )
                 drawings = characters.setdefault((match["alphabet"], match["character"]), {})
                 drawings[match["image"]] = archive.read(member)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path}: is no sound zip archive ({error}); fetch it again") from error
+    except DataError:
+        raise
+    except Exception as error:  # zipfile raises whatever broken bytes lead to
+        raise DataError(f"{path}: is no sound zip archive ({_reason(error)}); fetch it again") from error
+    if not characters:
+        raise DataError(f"{path}: holds no drawing; fetch the official archive")
     return characters
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def decode(encoded: bytes, name: str) -> npt.NDArray[np.uint8]:
@@ -136,8 +144,10 @@ def decode(encoded: bytes, name: str) -> npt.NDArray[np.uint8]:
                     raise DataError(f"{name}: is {image.size[0]} x {image.size[1]}, a drawing is 105 x 105")
                 image.load()
                 gray = np.asarray(image.convert("L"), dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
-        raise DataError(f"{name}: is no readable PNG ({error})") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's reader raises whatever broken bytes lead to
+        raise DataError(f"{name}: is no readable PNG ({_reason(error)}); fetch the official archive") from error
     return 255 - gray  # Omniglot draws black on white
 
 

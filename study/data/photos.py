@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.datasets import NoAugment, RandomCrop, RandomResizedCrop
+from study.data.arrays import whole_file
 from study.data.crops import center_boxes, cut, draw_boxes
 
 _END = b"photos 1"  # behind everything else: a file that was cut short does not end so
@@ -99,9 +97,10 @@ def read_photos(path: Path) -> PhotoFile | None:
                 offsets = index["offsets"]
         # Copy on write: torch warns of memory that it must not write to, though nobody does.
         pixels = np.memmap(path, np.uint8, mode="c", shape=(index_start,))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        found = PhotoFile(pixels, offsets, heights, widths, labels, tuple(str(name) for name in names))
+    except Exception:  # numpy's reader raises whatever broken bytes lead to
         return None
-    return PhotoFile(pixels, offsets, heights, widths, labels, tuple(str(name) for name in names))
+    return found
 
 
 def write_photos(
@@ -111,28 +110,21 @@ def write_photos(
     names: tuple[str, ...],
     check: Callable[[int, int], None],
 ) -> None:
-    """Write all `photos` to `path`, which stands whole or not at all.
+    """Write all `photos` to `path`, which stands whole and durable or not at all.
 
     Args: photos: (index, (H, W, 3)), every index of `labels` once, in any order; check: called with photos and bytes
     written after each, may raise.
     Raises: OSError; what `photos` and `check` raise; ValueError if photos are missing.
     """
     offsets, heights, widths = (np.full(len(labels), -1, dtype=np.int64) for _ in range(3))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for count, (index, pixels) in enumerate(photos, start=1):
-                offsets[index] = file.tell()
-                heights[index], widths[index] = pixels.shape[:2]
-                file.write(pixels.tobytes())
-                check(count, file.tell())
-            if (offsets < 0).any():
-                raise ValueError(f"no pixels for photo {int(np.flatnonzero(offsets < 0)[0])}")
-            index_bytes = io.BytesIO()
-            np.savez(index_bytes, offsets=offsets, heights=heights, widths=widths, labels=labels, names=np.array(names))
-            file.write(index_bytes.getvalue() + len(index_bytes.getvalue()).to_bytes(8, "little") + _END)
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    with whole_file(path) as file:
+        for count, (index, pixels) in enumerate(photos, start=1):
+            offsets[index] = file.tell()
+            heights[index], widths[index] = pixels.shape[:2]
+            file.write(pixels.tobytes())
+            check(count, file.tell())
+        if (offsets < 0).any():
+            raise ValueError(f"no pixels for photo {int(np.flatnonzero(offsets < 0)[0])}")
+        index_bytes = io.BytesIO()
+        np.savez(index_bytes, offsets=offsets, heights=heights, widths=widths, labels=labels, names=np.array(names))
+        file.write(index_bytes.getvalue() + len(index_bytes.getvalue()).to_bytes(8, "little") + _END)

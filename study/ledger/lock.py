@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import socket
@@ -16,6 +18,11 @@ from study.ledger.write import write_atomic
 OWNER_NAME = "driver.json"
 """Who runs the study; beside its ledger."""
 _PATIENCE_S = 1.0  # between taking the lock and writing driver.json the file still names the owner before, or nobody
+_MENDS = {
+    errno.ENOSPC: "make room, then resume",
+    errno.EDQUOT: "make room, then resume",
+    errno.EIO: "mend the disk, then resume",
+}
 
 
 class StudyLocked(Exception):
@@ -26,7 +33,7 @@ class DriverLock:
     """Held while a driver runs a study. Use as a context manager.
 
     The lock is the system's own (flock), so a dead owner's is free at once; who holds it stands in driver.json.
-    Raises on entering: StudyLocked; LedgerError where the folder cannot be written.
+    Raises on entering: StudyLocked; LedgerError where the folder cannot be made, written or locked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,21 +42,27 @@ class DriverLock:
 
     def __enter__(self) -> DriverLock:
         try:
+            if self._owner.parent.is_symlink():
+                self._owner.parent.stat()  # FileLock would make the folder that a dangling link names
             self._lock.acquire()
         except Timeout as error:
             raise StudyLocked(
                 f"{self._owner.parent}: {self._describe_owner()} runs this study; wait for it or stop it"
             ) from error
+        except (OSError, NotImplementedError) as error:
+            raise _unusable(Path(self._lock.lock_file), "locked", error) from error
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         try:
             write_atomic(self._owner, json.dumps(mine).encode())
         except OSError as error:
             self._lock.release()
-            raise LedgerError(f"{self._owner}: cannot be written ({error.strerror}); make room, then resume") from error
+            raise _unusable(self._owner, "written", error) from error
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._owner.unlink(missing_ok=True)
+        # The system's lock is what counts: a name that stays names a process that does not live.
+        with contextlib.suppress(OSError):
+            self._owner.unlink(missing_ok=True)
         self._lock.release()
 
     def _describe_owner(self) -> str:
@@ -64,6 +77,13 @@ class DriverLock:
             if time.monotonic() > deadline:
                 return "another process"
             time.sleep(0.05)
+
+
+def _unusable(path: Path, what: str, error: OSError | NotImplementedError) -> LedgerError:
+    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split()) or type(error).__name__
+    code = error.errno if isinstance(error, OSError) else None
+    mend = _MENDS.get(code or 0, f"make {path.parent} a folder that you may write to, or choose another --home")
+    return LedgerError(f"{path}: cannot be {what} ({reason}); {mend}")
 
 
 def lives(pid: int) -> bool:

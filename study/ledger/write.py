@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -42,7 +43,7 @@ class LedgerWriter:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             self._cut_back()
             os.fsync(self._file)
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -131,12 +132,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable, where its file system can: some network ones know no fsync of a folder.
+
+    Raises: OSError.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)

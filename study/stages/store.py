@@ -6,6 +6,7 @@ torch.load reads with weights_only. Written beside its place and renamed into it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -15,10 +16,12 @@ from typing import Any
 import torch
 
 from study.ledger.read import LedgerError
-from study.ledger.write import make_private, write_atomic
+from study.ledger.write import make_private, sync_folder, write_atomic
 
 STORE_FORMAT = 1
 _SUFFIX = ".stage"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
+"""What a file system says that gives no second name to a file, or not to this one."""
 
 
 class StageDamaged(Exception):
@@ -46,16 +49,28 @@ class StageStore:
 
     def tidy(self) -> None:
         """Delete what writers that died left half written; for a driver that has no worker yet."""
-        for part in self._folder.glob(".*.part"):
-            part.unlink(missing_ok=True)
+        for folder in (self._folder, self._folder.parent / "weights"):
+            for part in folder.glob(".*.part"):
+                part.unlink(missing_ok=True)
 
     def keep_weights(self, key: str, number: int) -> None:
-        """Keep a state as weights/<number>.stage beside this folder, for good. Raises: LedgerError (a full disk)."""
+        """Keep a state as weights/<number>.stage beside this folder, for good: durable once this returns.
+
+        It is the same file under a second name, or a copy where the file system gives none.
+        Raises: LedgerError (a full disk).
+        """
         target = self.weights_path(number)
         try:
             make_private(target.parent)
-            target.unlink(missing_ok=True)
-            target.hardlink_to(self._path(key))
+            sync_folder(target.parent.parent)
+            try:
+                target.unlink(missing_ok=True)
+                target.hardlink_to(self._path(key))
+                sync_folder(target.parent)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                write_atomic(target, self._path(key).read_bytes())
         except OSError as error:
             raise LedgerError(f"{target}: cannot be kept ({error.strerror}); make room, then resume") from error
 
@@ -80,8 +95,9 @@ class StageStore:
             head, _, data = path.read_bytes().partition(b"\n")
             manifest = json.loads(head)
             found = manifest["format"], manifest["size"], manifest["sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StageDamaged(f"{path}: cannot be read ({error})") from error
+        except Exception as error:  # as many kinds as there are ways to damage a line of JSON
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise StageDamaged(f"{path}: cannot be read ({reason})") from error
         if found[0] != STORE_FORMAT:
             raise StageDamaged(f"{path}: has format {found[0]}, this version reads {STORE_FORMAT}")
         if found[1] != len(data):

@@ -1,9 +1,12 @@
+import os
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from study.data.arrays import ClassImages, DataError, cached
+from tests.study.data.disk_faults import CODES, PLACES, failing
 
 
 def two_images() -> ClassImages:
@@ -52,11 +55,82 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         cached(tmp_path / "file" / "cache", "x", "key", two_images)
 
 
-def test_a_failed_write_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError("disk full")
+@pytest.mark.parametrize("code", CODES, ids=os.strerror)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_disk_that_fails_is_one_line_with_a_mend_and_leaves_no_half_file(
+    place: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        failing(patch, place, code)
+        with pytest.raises(DataError) as caught:
+            cached(folder, "x", "key", two_images)
+    line = str(caught.value)
+    assert line.startswith(f"{folder}: cannot keep the images of x there ({os.strerror(code)}); ")
+    assert line.endswith(f"{CODES[code]}, or choose another --home")
+    left = list(folder.glob("*"))
+    assert len(left) == (place == "fsync of the folder"), "then the file is whole"
+    assert cached(folder, "x", "key", two_images).names == ("a", "b")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(DataError, match="disk full"):
-        cached(tmp_path, "x", "key", two_images)
-    assert list(tmp_path.iterdir()) == []
+
+def test_the_file_and_then_its_name_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink().name))
+    cached(tmp_path, "x", "key", two_images)
+    assert [synced[0].endswith(".part"), *synced[1:]] == [True, tmp_path.name]
+
+
+def broken(content: bytes, draws: random.Random) -> bytes:
+    """`content` cut, with bits flipped, bytes replaced, a stretch lost, doubled or zeroed."""
+    start = draws.randrange(len(content))
+    end = min(len(content), start + draws.randint(1, 60))
+    data = bytearray(content)
+    match draws.randrange(6):
+        case 0:
+            del data[start:]
+        case 1:
+            for _ in range(draws.randint(1, 4)):
+                data[draws.randrange(len(data))] ^= 1 << draws.randrange(8)
+        case 2:
+            data[start:end] = draws.randbytes(end - start)
+        case 3:
+            del data[start:end]
+        case 4:
+            data[start:start] = data[start:end]
+        case 5:
+            data[start:end] = bytes(end - start)
+    return bytes(data)
+
+
+def test_three_hundred_corruptions_of_a_cached_file_are_made_again_or_harmless(tmp_path: Path) -> None:
+    cached(tmp_path, "x", "key", two_images)
+    (path,) = tmp_path.iterdir()
+    whole, draws, again = path.read_bytes(), random.Random(0), []
+
+    def make() -> ClassImages:
+        again.append(None)
+        return two_images()
+
+    for _ in range(300):
+        path.write_bytes(broken(whole, draws))
+        images = cached(tmp_path, "x", "key", make)
+        assert (images.pixels == two_images().pixels).all()
+        assert (images.labels == two_images().labels).all()
+        assert images.names == ("a", "b")
+    assert len(again) > 150
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"pixels": np.zeros((2, 2, 2), np.uint8), "labels": np.array(3), "names": np.array("a")},
+        {"pixels": np.zeros((2, 2, 2), np.uint8), "labels": np.array([0, 1]), "names": np.array(2)},
+        {"pixels": np.zeros((2, 2, 2), np.float64), "labels": np.array([0, 1]), "names": np.array(["a", "b"])},
+        {"pixels": np.zeros((2, 2, 2), np.uint8), "labels": np.array([0, 1]), "names": np.array(["a"])},
+    ],
+)
+def test_a_sound_archive_of_other_arrays_is_made_again(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    cached(tmp_path, "x", "key", two_images)
+    (path,) = tmp_path.iterdir()
+    np.savez(path, **arrays)
+    assert (cached(tmp_path, "x", "key", two_images).pixels == two_images().pixels).all()

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import random
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from study.data import ingest
 from study.data.arrays import DataError
 from study.data.ingest import Listing, decode, load_photos
 from study.data.photos import read_photos
+from tests.study.data.disk_faults import CODES, PLACES, failing
 from tests.study.data.miniatures import photo
 
 
@@ -205,3 +209,61 @@ def test_pixels_are_mapped_from_the_file_and_not_read_into_memory(tmp_path: Path
     whole = load_photos(Cub200(complete=False), "x", "key", tmp_path / "cache", lambda: made)
     assert isinstance(whole.pixels, np.memmap)
     assert len(whole.pixels) == 3 * int((whole.heights * whole.widths).sum())
+
+
+@pytest.mark.parametrize("code", CODES, ids=os.strerror)
+@pytest.mark.parametrize("place", [*PLACES, "lock"])
+def test_a_disk_that_fails_is_one_line_with_a_mend_and_leaves_no_half_file(
+    place: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, folder = listing(tmp_path, photo(0, 0), photo(1, 1)), tmp_path / "cache"
+    config = Cub200(complete=False, shorter_side=24, side=16)
+    with monkeypatch.context() as patch:
+        failing(patch, place, code)
+        if place == "lock":
+            patch.setattr(ingest, "FileLock", refuse(code))
+        with pytest.raises(DataError) as caught:
+            load_photos(config, "x", "key", folder, lambda: made)
+    line = str(caught.value)
+    assert line.startswith(f"{folder}: cannot keep the photos of x there ({os.strerror(code)}); ")
+    assert line.endswith(f"{CODES[code]}, or choose another --home")
+    left = [path for path in folder.glob("*") if path.suffix != ".lock"]
+    assert len(left) == (place == "fsync of the folder"), "then the file is whole"
+    assert len(load_photos(config, "x", "key", folder, lambda: made).labels) == 2
+
+
+def refuse(code: int) -> Callable[[Path], object]:
+    def lock(path: Path) -> object:
+        raise OSError(code, os.strerror(code), str(path))
+
+    return lock
+
+
+def test_photos_that_were_decoded_serve_from_a_folder_that_may_only_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = listing(tmp_path, photo(0, 0), photo(1, 1))
+    config = Cub200(complete=False, shorter_side=24, side=16)
+    load_photos(config, "x", "key", tmp_path / "cache", lambda: made)
+    monkeypatch.setattr(ingest, "FileLock", refuse(errno.EROFS))
+    assert len(load_photos(config, "x", "key", tmp_path / "cache", lambda: made).labels) == 2
+
+
+def test_a_disk_that_loses_what_was_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = listing(tmp_path, photo(0, 0))
+    monkeypatch.setattr(ingest, "read_photos", lambda path: None)
+    with pytest.raises(DataError, match=r"\.photos: was written and cannot be read; mend the disk"):
+        load_photos(Cub200(complete=False), "x", "key", tmp_path / "cache", lambda: made)
+
+
+def test_a_photo_that_the_disk_does_not_give_is_not_told_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = listing(tmp_path, photo(0, 0))
+
+    def broken(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    with pytest.raises(DataError, match=r"0.jpg: cannot be read \(Input/output error\); restore it"):
+        load_photos(Cub200(complete=False), "x", "key", tmp_path / "cache", lambda: made)

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,3 +83,93 @@ def test_a_lock_is_let_go_if_its_owner_cannot_be_written_down(tmp_path: Path, mo
     start = time.monotonic()
     with DriverLock(tmp_path):
         assert time.monotonic() - start < 0.5
+
+
+def a_file(path: Path) -> Path:
+    path.write_text("")
+    return path
+
+
+def linked(path: Path, target: str) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+def name_taken(path: Path, name: str) -> Path:
+    (path / name).mkdir(parents=True)
+    return path
+
+
+def linked_lock(path: Path) -> Path:
+    path.mkdir()
+    (path / "driver.lock").symlink_to("nowhere/driver.lock")
+    return path
+
+
+ODD: dict[str, Callable[[Path], Path]] = {
+    "below a device": lambda path: Path("/dev/null/x"),
+    "below a file": lambda path: a_file(path) / "x",
+    "a file": a_file,
+    "a dangling link": lambda path: linked(path, "nowhere"),
+    "a link to itself": lambda path: linked(path, path.name),
+    "the lock is a folder": lambda path: name_taken(path, "driver.lock"),
+    "the lock is a dangling link": linked_lock,
+    "the owner is a folder": lambda path: name_taken(path, "driver.json"),
+    "in no folder of the kernel's": lambda path: Path("/proc/x"),
+    "a name that is too long": lambda path: path / ("x" * 300),
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_a_place_where_no_lock_can_be_is_one_line(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    folder = make(tmp_path / "study")
+    with pytest.raises(LedgerError) as caught, DriverLock(folder):
+        raise AssertionError("entered")
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1
+    assert line.startswith(f"{folder}/driver.")
+    assert f"make {folder} a folder that you may write to, or choose another --home" in line
+    assert not (tmp_path / "nowhere").exists()
+
+
+MENDS = {
+    errno.EROFS: "a folder that you may write to, or choose another --home",
+    errno.EACCES: "a folder that you may write to, or choose another --home",
+    errno.ENOENT: "a folder that you may write to, or choose another --home",
+    errno.ENOSPC: "make room, then resume",
+    errno.EDQUOT: "make room, then resume",
+    errno.EIO: "mend the disk, then resume",
+}
+
+
+@pytest.mark.parametrize("code", MENDS, ids=os.strerror)
+@pytest.mark.parametrize("place", ["lock", "owner"])
+def test_a_disk_that_refuses_is_one_line_with_its_mend(
+    place: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code), "some file")
+
+    name = {"lock": "driver.lock: cannot be locked", "owner": "driver.json: cannot be written"}[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            *((lock_module.FileLock, "acquire") if place == "lock" else (lock_module, "write_atomic")), refuse
+        )
+        with pytest.raises(LedgerError) as caught, DriverLock(tmp_path):
+            raise AssertionError("entered")
+    assert str(caught.value).startswith(f"{tmp_path}/{name} ({os.strerror(code)}); ")
+    assert str(caught.value).endswith(MENDS[code])
+    with DriverLock(tmp_path):
+        pass
+
+
+def test_a_lock_is_let_go_though_its_owners_name_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patch, DriverLock(tmp_path):
+        patch.setattr(Path, "unlink", refuse)
+    with DriverLock(tmp_path):
+        assert json.loads((tmp_path / "driver.json").read_text())["pid"] == os.getpid()

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import random
 import stat
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from study.ledger.read import LedgerError
 from study.stages.store import STORE_FORMAT, StageDamaged, StageStore
 
 NOTE = {"epochs_done": 3, "trial": 7}
@@ -111,6 +113,53 @@ def test_a_byte_flipped_anywhere_is_refused_or_changes_no_state(store: StageStor
     assert refused > 2 * (len(whole) - head) / 37
 
 
+def broken(content: bytes, draws: random.Random) -> bytes:
+    """`content` cut, with bits flipped, a stretch lost, doubled, zeroed or random; or nothing of it."""
+    start = draws.randrange(len(content))
+    end = min(len(content), start + draws.randint(1, 200))
+    stretch = draws.choice([b"", content[start:end] * 2, bytes(end - start), draws.randbytes(end - start)])
+    flipped = bytes([content[start] ^ (1 << draws.randrange(8))])
+    return draws.choice(
+        [
+            content[:start],
+            content[:start] + flipped + content[start + 1 :],
+            content[:start] + stretch + content[end:],
+            draws.randbytes(end),
+            b"[" * 100_000 + content,
+            b"",
+        ]
+    )
+
+
+def require_lines(told: list[str], path: Path) -> None:
+    """Each is one line that begins with the file's path."""
+    assert [line for line in told if not line.startswith(f"{path}: ") or len(line.splitlines()) != 1] == []
+
+
+def test_a_hundred_damaged_states_are_one_line_each_or_the_state_itself(store: StageStore, path: Path) -> None:
+    whole, draws, told = path.read_bytes(), random.Random(0), list[str]()
+    for _ in range(100):
+        path.write_bytes(broken(whole, draws))
+        try:
+            assert same(store.load("k"), a_state())
+        except StageDamaged as error:
+            told.append(str(error))
+    assert len(told) > 80
+    require_lines(told, path)
+
+
+def test_damage_that_the_manifest_does_not_tell_is_one_line_or_a_dictionary(store: StageStore, path: Path) -> None:
+    data, draws, told = path.read_bytes().partition(b"\n")[2], random.Random(0), list[str]()
+    for _ in range(100):
+        write(path, broken(data, draws))
+        try:
+            assert isinstance(store.load("k"), dict)
+        except StageDamaged as error:
+            told.append(str(error))
+    assert len(told) > 50
+    require_lines(told, path)
+
+
 def test_a_foreign_file_is_refused(store: StageStore, path: Path) -> None:
     data = path.read_bytes().partition(b"\n")[2]
     write(path, data, format=STORE_FORMAT + 1)
@@ -145,6 +194,87 @@ def test_code_in_a_state_is_refused_and_never_run(
     with pytest.raises(StageDamaged, match=r"k\.stage: is no state that torch\.load reads"):
         store.load("k")
     assert not (tmp_path / "ran").exists()
+
+
+def failing(code: int) -> Any:
+    def fail(*args: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_kept_weights_are_the_state_under_a_second_name_and_outlive_it(store: StageStore, path: Path) -> None:
+    for _ in range(2):  # a driver that died before it had written that down keeps them again
+        store.keep_weights("k", 7)
+    assert store.weights_path(7).samefile(path)
+    store.free("k")
+    assert same(StageStore(store.weights_path(7).parent).load("00007"), a_state())
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK], ids=os.strerror)
+def test_where_no_file_has_two_names_the_weights_are_a_copy(
+    code: int, store: StageStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", failing(code))
+    for _ in range(2):
+        store.keep_weights("k", 7)
+    assert store.weights_path(7).read_bytes() == path.read_bytes()
+    assert not store.weights_path(7).samefile(path)
+    assert stat.S_IMODE(store.weights_path(7).stat().st_mode) == 0o600
+    assert [found.name for found in store.weights_path(7).parent.iterdir()] == ["00007.stage"]
+
+
+def test_what_was_half_copied_is_tidied_away(store: StageStore) -> None:
+    store.keep_weights("k", 7)
+    part = store.weights_path(7).with_name(".00007.stage.0.part")
+    part.write_bytes(b"half")
+    store.tidy()
+    assert [found.name for found in part.parent.iterdir()] == ["00007.stage"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_folder_of_kept_weights_is_durable(links: bool, store: StageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    synced: list[str] = []
+
+    def note(file: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{file}").readlink().name)
+        if synced[-1] == "weights":
+            assert store.weights_path(7).exists()
+
+    monkeypatch.setattr(os, "fsync", note)
+    store.keep_weights("k", 7)
+    assert synced[0] == "study", "which names the new folder"
+    assert synced[-1] == "weights"
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP], ids=os.strerror)
+def test_a_file_system_that_knows_no_fsync_of_a_folder_keeps_states_and_weights(
+    code: int, store: StageStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: failing(code)() if stat.S_ISDIR(os.fstat(file).st_mode) else fsync(file)
+    )
+    store.save("other", a_state(), NOTE)
+    store.keep_weights("other", 7)
+    assert same(store.load("other"), a_state())
+    assert store.weights_path(7).exists()
+
+
+@pytest.mark.parametrize("place", ["link", "fsync", "copy"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS], ids=os.strerror)
+def test_weights_that_cannot_be_kept_are_one_line(
+    code: int, place: str, store: StageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", failing(code if place == "link" else errno.EPERM))
+    if place != "link":
+        monkeypatch.setattr(*((os, "fsync") if place == "fsync" else (Path, "read_bytes")), failing(code))
+    with pytest.raises(LedgerError, match=r"00007\.stage: cannot be kept \(.*\); make room, then resume") as caught:
+        store.keep_weights("k", 7)
+    assert len(str(caught.value).splitlines()) == 1
+    assert list(store.weights_path(7).parent.glob("*")) == []
 
 
 @pytest.mark.parametrize("fault", ["write", "fsync", "replace"])
