@@ -267,6 +267,8 @@ def _faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[bool, 
         loc = fault["loc"]
         if fault["type"] == "too_short" and any(len(loc) < len(other) and other[: len(loc)] == loc for other in places):
             continue  # short only because pydantic left out what is faulty itself
+        if fault["type"] == "default_factory_not_called":
+            continue  # a default that waits for a field that is faulty itself
         path = _locate(model, loc)[0]
         combined = fault["type"] == "value_error"
         for line in filter(None, _message(fault, model).splitlines()):
@@ -297,6 +299,8 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
             return f"holds {context['actual_length']} values, needs at least {context['min_length']}; list more"
         case "too_long":
             return f"holds {context['actual_length']} values, takes at most {context['max_length']}; list fewer"
+        case "string_pattern_mismatch" if loc[-1] == "sha256":
+            return f"must be 64 digits of 0 to 9 and a to f, got {shown}; `sha256sum FILE` prints them"
         case "string_pattern_mismatch":
             return (
                 f"must be 1 to 80 letters, digits, '_', '.' or '-', the first no sign, got {shown}; give another name"

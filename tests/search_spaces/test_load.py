@@ -284,6 +284,10 @@ TOGETHER = [
         trial(split="{train_classes: 2, val_classes: 0, test_classes: 0}", measure="{test: false}"),
         "trial.split: no validation and no test classes, so nothing can be measured; set val_classes",
     ),
+    (
+        trial(model="{kind: torchvision, architecture: resnet18, weights: {kind: file, path: w, sha256: ABC}}"),
+        'trial.model.weights.sha256: must be 64 digits of 0 to 9 and a to f, got "ABC"; `sha256sum FILE` prints them',
+    ),
     (trial(compute="{device: cuda}"), "trial.compute.device: cuda and gpus > 0 go together; set both or neither"),
     (
         vary("{compute.threads: [1, 2]}"),
