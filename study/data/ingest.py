@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -252,7 +251,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
         raise DataError(f"{archive}: is no sound tar archive ({reason}); fetch it again") from error
 
 
-def _unpacked(archive: Path) -> BinaryIO | gzip.GzipFile:
+def _unpacked(archive: Path) -> gzip.GzipFile | io.BufferedReader:
     """What is in a gzip file, checked against its sum where the stream ends; any other file as it is."""
     with archive.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"

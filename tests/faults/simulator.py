@@ -78,9 +78,10 @@ class Computer:
         self.disk.cut = lambda size: rng.randint(0, max(0, size - 1))
         self.store = Returning()
         self.clock = 1e6
-        self.trained: Counter[tuple[int, int]] = Counter()
-        self.retrained: list[str] = []
-        self.excused: set[int] = set()
+        self.heard: Counter[str] = Counter()
+        """How often a driver heard, and held on record, that the state of a key was trained."""
+        self.excused: set[str] = set()
+        """Keys that may be trained again: their state was never stored, or stood no more beneath a damaged one."""
         self.history: list[str] = []
 
     def now(self) -> float:
@@ -160,7 +161,7 @@ class Computer:
         if chances.stop and dice() < chances.stop:
             driver.stopping = True
         if job.start and epochs == job.start and dice() < chances.damaged:
-            self.excused.update(range(10_000))
+            self.excused.update(job.keys[: job.start + 1])
             self.store.free(job.keys[job.start])
             driver.on_damaged(job.keys[job.start])
             driver.on_exit(job.number, "damaged", blameless=True)
@@ -179,24 +180,27 @@ class Computer:
         config = driver.record.trials[job.number].config
         metrics: dict[str, float] = {}
         stands = True
-        if epochs < config.epochs:
+        trained = epochs < config.epochs
+        if trained:
             epochs += 1
             key = job.keys[epochs]
             if diverges(key):
                 driver.on_diverged(job.number, "the loss is nan")
                 return None
-            if epochs in driver.record.trials[job.number].epochs and job.number not in self.excused:
+            if epochs in driver.record.trials[job.number].epochs and key not in self.excused:
                 raise Wrong(f"trial {job.number} trains epoch {epochs}, which is on record")
-            self.trained[job.number, epochs] += 1
             if self.rng.random() < self.chances.unsaved and epochs not in job.save_at:
                 stands = False
-                self.excused.add(job.number)
+                self.excused.add(key)
             else:
                 self.store.save(key)
             metrics = metrics_of(config, key, epochs)
         arrays = {"key": np.array([int(job.keys[-1][:8], 16)])} if epochs == config.epochs else {}
         result = EpochResult(epochs_done=epochs, metrics=metrics, train_s=1.0, eval_s=0.1)
-        if driver.on_epoch(job.number, result, arrays, stands=stands):
+        goes_on = driver.on_epoch(job.number, result, arrays, stands=stands)
+        if trained:
+            self.heard[job.keys[epochs]] += 1
+        if goes_on:
             return epochs
         driver.on_exit(job.number, None)
         return None
@@ -233,6 +237,10 @@ def check(computer: Computer, record: StudyRecord, expected: tuple[dict[int, Any
     if not read.finished:
         raise Wrong("not finished")
     search = computer.study.search
+    if search is None:  # in a search, a later proposal may begin as one did whose states are freed
+        again = [key for key, times in computer.heard.items() if times > 1 and key not in computer.excused]
+        if again:
+            raise Wrong(f"trained and heard of more than once: the states {again}")
     if search is not None:
         proposals = [trial for trial in record.trials.values() if trial.trial.phase is Phase.SEARCH]
         if len(proposals) != search.max_trials:
