@@ -296,7 +296,7 @@ def _opened(encoded: bytes) -> Image.Image:
     """
     try:
         return Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
-    except Exception:
+    except Exception:  # whatever Pillow raises for a block that it cannot read
         if (start := encoded.find(_EXIF)) < 0:
             raise
     image = Image.open(io.BytesIO(encoded.replace(_EXIF, b"hidden")), formats=("JPEG", "PNG"))
