@@ -96,7 +96,7 @@ def build_backbone(config: BackboneConfig, side: int, generator: torch.Generator
             case Torchvision():
                 blocks, features = _torchvision(config, side, weights)
             case Timm():
-                blocks, features = _timm(config, weights)
+                blocks, features = _timm(config, side, weights)
             case EfficientnetLite0():
                 blocks, features = _lite0(side, weights)
             case _:
@@ -163,7 +163,7 @@ def _without_classifier(network: Any) -> int:
     raise AssertionError(f"{type(network).__name__} has no classifier that is known")
 
 
-def _timm(config: Timm, weights: WeightsConfig) -> tuple[nn.Module, int]:
+def _timm(config: Timm, side: int, weights: WeightsConfig) -> tuple[nn.Module, int]:
     try:
         import timm
     except ImportError as error:
@@ -180,7 +180,24 @@ def _timm(config: Timm, weights: WeightsConfig) -> tuple[nn.Module, int]:
             f"timm: {config.architecture}'s weights cannot be had ({' '.join(str(error).split())[:200]}); fetch them "
             "where there is a network, or take model.weights of kind file"
         ) from error
-    return network, int(network.num_features)
+    return network, _width(network, side, config.architecture)
+
+
+def _width(network: nn.Module, side: int, name: str) -> int:
+    """Features of `network`, as a pass shows them: timm's num_features leaves out what some heads add.
+
+    Raises: WeightsError for one that takes other images.
+    """
+    try:
+        with torch.no_grad():
+            return int(network.eval()(torch.zeros(1, 3, side, side)).shape[1])
+    except (AssertionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise WeightsError(
+            f"model.architecture: timm's {name} takes no images of {side} pixels ({reason}); set model.input_side"
+        ) from error
+    finally:
+        network.train()
 
 
 def _lite0(side: int, weights: WeightsConfig) -> tuple[nn.Module, int]:

@@ -237,6 +237,26 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
         build(LITE)
 
 
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("resnet18", 64), pytest.param("mobilenetv3_small_050", 64, marks=pytest.mark.slow)],  # whose head widens
+)
+def test_networks_of_timm_give_embeddings(name: str, side: int) -> None:
+    model = build(Timm(architecture=name, embedding_dim=8), side=side)
+    assert model.training
+    assert model.eval()(images(side=side)).shape == (2, 8)
+
+
+def test_a_network_of_timm_that_wants_other_images_is_one_line() -> None:
+    with pytest.raises(
+        WeightsError, match=r"vit_tiny_patch16_224 takes no images of 64 .*; set model.input_side"
+    ) as one:
+        build(Timm(architecture="vit_tiny_patch16_224"), side=64)
+    assert "\n" not in str(one.value)
+    fitting = Timm(architecture="vit_tiny_patch16_224", input_side=224, embedding_dim=8)
+    assert build(fitting).eval()(images()).shape == (2, 8)
+
+
 def test_the_packaged_weights_are_loaded() -> None:
     drawn, loaded = build(LITE.replace(weights=LITE.weights, embedding_dim=4)), build(LITE)
     name = "blocks._blocks.0._depthwise_conv.weight"
