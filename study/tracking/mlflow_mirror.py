@@ -126,13 +126,23 @@ class MlflowView:
         if not self._swept and report.exists():
             self._client.log_artifact(run_id, str(report))
 
+    def _moved(self, location: str, place: str) -> bool:
+        """Whether our own sqlite file was moved since it said that artifacts go to `location`."""
+        ours = sqlite_path(self.uri) is not None and location.startswith("file:")
+        return ours and location != place and location.endswith(f"/mlartifacts/{self.study_name}")
+
     def _connect(self) -> None:
         """Find or make the experiment, and the runs that an earlier view of this ledger left in it."""
         prepare(self.uri)
         mlflow = client(self.uri)
         experiment = mlflow.get_experiment_by_name(self.study_name)
+        place = (artifact_root(sqlite_path(self.uri) or self.folder) / self.study_name).as_uri()
+        if experiment is not None and self._moved(experiment.artifact_location, place):
+            # MLflow cannot change where artifacts go, so the view is built anew here; the old one lies in its trash.
+            mlflow.rename_experiment(experiment.experiment_id, f"{self.study_name}, before {experiment.experiment_id}")
+            mlflow.delete_experiment(experiment.experiment_id)
+            experiment = None
         if experiment is None:
-            place = (artifact_root(sqlite_path(self.uri) or self.folder) / self.study_name).as_uri()
             # A server says itself where artifacts go. MLflow's default for a database is the working folder.
             at_server = self.uri.startswith("http")
             self._experiment = mlflow.create_experiment(self.study_name, artifact_location=None if at_server else place)

@@ -72,6 +72,24 @@ def test_sync_builds_the_whole_view_and_a_second_one_changes_nothing(
     assert [file.path for file in client.list_artifacts(study.info.run_id)] == ["made_up.yaml"]
 
 
+def test_a_home_that_was_moved_keeps_its_artifacts_where_it_is(
+    tmp_path: Path, make_study: Callable[..., Any], uri: str
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    make_study(before / "made_up").whole()
+    shutil.copy(sqlite_path(uri) or "", before / "mlflow.db")
+    sync(before / "made_up", f"sqlite:///{before / 'mlflow.db'}")
+    before.rename(after)
+    moved = f"sqlite:///{after / 'mlflow.db'}"
+    assert sync(after / "made_up", moved).runs_created == 9
+    (tmp_path / "report.html").touch()
+    log_artifact(moved, "made_up", tmp_path / "report.html")
+    assert len(list(after.glob("mlartifacts/made_up/*/artifacts/report.html"))) == 1
+    assert not before.exists()
+    assert verify(after / "made_up", moved) == []
+    assert sync(after / "made_up", moved).runs_created == 0
+
+
 def test_a_live_view_and_one_built_afterwards_are_the_same(
     tmp_path: Path, uri: str, dump: Dump, make_study: Callable[..., Any]
 ) -> None:
