@@ -214,7 +214,7 @@ def _run_and_report(study_config: StudyConfig, source: str, options: Options, *,
         outcome = run_session(study_config, source, options, resume=resume, watch=watch)
     behind = outcome.mirror_error
     if outcome.stopped_by is None:
-        behind = behind or _report(study_config.name, options)
+        behind = _report(study_config.name, options, behind)
     if behind:
         click.echo(
             f"MLflow's view is behind ({behind}); complete it with `{options.command('sync', study_config.name)}`",
@@ -225,16 +225,20 @@ def _run_and_report(study_config: StudyConfig, source: str, options: Options, *,
     return outcome.stopped_by
 
 
-def _report(name: str, options: Options) -> str:
-    """Write the report, with links into MLflow, and give MLflow report and kept weights. Returns why it took none."""
+def _report(name: str, options: Options, behind: str) -> str:
+    """Write the report, with links into MLflow, and give MLflow report and kept weights.
+
+    behind: why MLflow is to be left alone, empty if it is not. Returns it, or why MLflow took none of these.
+    """
     from study.tracking.links import keep_links
     from study.tracking.mlflow_mirror import log_artifact
 
-    folder, uri, behind = options.home.folder(name), options.tracking_uri, ""
-    try:
-        keep_links(folder, uri)
-    except TrackingError as error:
-        behind = str(error)
+    folder, uri = options.home.folder(name), options.tracking_uri
+    if not behind:
+        try:
+            keep_links(folder, uri)
+        except TrackingError as error:
+            behind = str(error)
     report = [sys.executable, "-m", "analysis", "report", name, "--home", str(options.home.path)]
     if subprocess.run(report, check=False).returncode == 0 and not behind:
         try:

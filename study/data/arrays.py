@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from study.ledger.write import sync_folder
+from study.words import in_one_line
 
 _MENDS = {
     errno.ENOSPC: "make room there",
@@ -65,7 +66,7 @@ def cached(cache_dir: Path, name: str, key: str, make: Callable[[], ClassImages]
 def not_kept(cache_dir: Path, what: str, error: OSError) -> DataError:
     """The line for a cache folder that cannot be written."""
     mend = _MENDS.get(error.errno or 0, "make it a folder that you may write to")
-    reason = error.strerror or " ".join(str(error).split())
+    reason = error.strerror or in_one_line(error)
     return DataError(f"{cache_dir}: cannot keep the {what} there ({reason}); {mend}, or choose another --home")
 
 

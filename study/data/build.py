@@ -97,13 +97,13 @@ def image_shape(dataset: DatasetConfig) -> tuple[int, int]:
             assert_never(dataset)
 
 
-# A worker runs many trials of one study: the arrays of a dataset, and the tensors of a split, are made once for all.
 def forget_loaded() -> None:
     """Let go of the images that this process keeps for its next trial."""
     _load.cache_clear()
     _load_dataset.cache_clear()
 
 
+# A worker runs many trials of one study: the arrays of a dataset, and the tensors of a split, are made once for all.
 @lru_cache(maxsize=4)
 def _load(dataset: DatasetConfig, split: Split, test: bool, data_dir: Path, cache_dir: Path) -> TrialData:
     if isinstance(dataset, ImageFolder):  # before the photos are decoded, which takes long

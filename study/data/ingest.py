@@ -24,6 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from search_spaces.datasets import PhotoSet
 from study.data.arrays import DataError, not_kept
 from study.data.photos import PhotoFile, read_photos, write_photos
+from study.words import in_one_line
 
 VERSION = 1
 _MAX_FILE_BYTES = 64 * 2**20
@@ -247,7 +248,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
     except DataError:
         raise
     except Exception as error:  # tarfile and gzip raise whatever broken bytes lead to
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise DataError(f"{archive}: is no sound tar archive ({reason}); fetch it again") from error
 
 
@@ -280,7 +281,7 @@ def decode(encoded: bytes, where: str, shorter_side: int) -> npt.NDArray[np.uint
     except UnidentifiedImageError as error:
         raise _unreadable(where, "it is neither") from error
     except Exception as error:  # Pillow's readers raise whatever broken bytes lead to
-        raise _unreadable(where, " ".join(str(error).split()) or type(error).__name__) from error
+        raise _unreadable(where, in_one_line(error)) from error
     return pixels
 
 

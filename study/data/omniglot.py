@@ -18,6 +18,7 @@ from PIL import Image
 from search_spaces.datasets import Omniglot
 from study.data.arrays import ClassImages, DataError, cached
 from study.data.fetch import fetching, require_md5
+from study.words import in_one_line
 
 VERSION = 1
 MD5 = {
@@ -121,14 +122,10 @@ def read_archive(path: Path, name: str) -> dict[Character, dict[str, bytes]]:
     except DataError:
         raise
     except Exception as error:  # zipfile raises whatever broken bytes lead to
-        raise DataError(f"{path}: is no sound zip archive ({_reason(error)}); fetch it again") from error
+        raise DataError(f"{path}: is no sound zip archive ({in_one_line(error)}); fetch it again") from error
     if not characters:
         raise DataError(f"{path}: holds no drawing; fetch the official archive")
     return characters
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def decode(encoded: bytes, name: str) -> npt.NDArray[np.uint8]:
@@ -147,7 +144,7 @@ def decode(encoded: bytes, name: str) -> npt.NDArray[np.uint8]:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow's reader raises whatever broken bytes lead to
-        raise DataError(f"{name}: is no readable PNG ({_reason(error)}); fetch the official archive") from error
+        raise DataError(f"{name}: is no readable PNG ({in_one_line(error)}); fetch the official archive") from error
     return 255 - gray  # Omniglot draws black on white
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from study.ledger.read import LedgerError
 from study.ledger.write import write_atomic
+from study.words import in_one_line
 
 OWNER_NAME = "driver.json"
 """Who runs the study; beside its ledger."""
@@ -80,7 +81,7 @@ class DriverLock:
 
 
 def _unusable(path: Path, what: str, error: OSError | NotImplementedError) -> LedgerError:
-    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split()) or type(error).__name__
+    reason = (isinstance(error, OSError) and error.strerror) or in_one_line(error)
     code = error.errno if isinstance(error, OSError) else None
     mend = _MENDS.get(code or 0, f"make {path.parent} a folder that you may write to, or choose another --home")
     return LedgerError(f"{path}: cannot be {what} ({reason}); {mend}")

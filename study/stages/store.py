@@ -17,6 +17,7 @@ import torch
 
 from study.ledger.read import LedgerError
 from study.ledger.write import make_private, sync_folder, write_atomic
+from study.words import in_one_line
 
 STORE_FORMAT = 1
 _SUFFIX = ".stage"
@@ -96,7 +97,7 @@ class StageStore:
             manifest = json.loads(head)
             found = manifest["format"], manifest["size"], manifest["sha256"]
         except Exception as error:  # as many kinds as there are ways to damage a line of JSON
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = in_one_line(error)
             raise StageDamaged(f"{path}: cannot be read ({reason})") from error
         if found[0] != STORE_FORMAT:
             raise StageDamaged(f"{path}: has format {found[0]}, this version reads {STORE_FORMAT}")

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from study.ledger.read import LEDGER_NAME, Line, StudyRecord, read_lines
 from study.records import EndEvent, Event
+from study.words import in_one_line
 
 _FIRST_WAIT_S = 0.5
 
@@ -135,9 +136,3 @@ class Mirror:
             if isinstance(event, EndEvent):
                 self._record.trials[event.number].epochs.clear()  # else a long study is held in memory twice
         self._pending = []
-
-
-def in_one_line(error: BaseException) -> str:
-    """`error` as one line of at most 300 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."

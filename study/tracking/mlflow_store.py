@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from search_spaces.load import ConfigError
 from study.ledger.write import make_private
-from study.tracking.mirror import in_one_line
+from study.words import in_one_line
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

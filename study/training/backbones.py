@@ -24,6 +24,7 @@ from search_spaces.models import (
 from study.data.arrays import DataError
 from study.data.fetch import fetching
 from study.training.embed import Embed
+from study.words import in_one_line
 
 BackboneConfig = Torchvision | Timm | EfficientnetLite0
 
@@ -115,11 +116,9 @@ def _torchvision(config: Torchvision, side: int, weights: WeightsConfig) -> tupl
     from torchvision import models  # takes seconds to import, which a small network need not wait for
 
     name, options = config.architecture, dict[str, Any]()
-    if name in ("googlenet", "inception_v3"):
-        # Given with weights, init_weights is an error and aux_logits too where it is not inception_v3's default.
+    inception = name in ("googlenet", "inception_v3")
+    if inception and not isinstance(weights, ImagenetWeights):  # with those torchvision takes neither
         options = {"aux_logits": False, "init_weights": isinstance(weights, RandomWeights)}
-        if isinstance(weights, ImagenetWeights):
-            options = {}
     elif name == "vit_b_16":
         options = {"image_size": side}
     source = None
@@ -135,10 +134,10 @@ def _torchvision(config: Torchvision, side: int, weights: WeightsConfig) -> tupl
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
             f"{folder}: {name}'s ImageNet weights are not there and cannot be fetched or do not fit "
-            f"({' '.join(str(error).split())[:200]}); get {source.url} (its sha256 begins with "
+            f"({in_one_line(error)}); get {source.url} (its sha256 begins with "
             f"{file.rsplit('-', 1)[1].split('.')[0]}) and put it there"
         ) from error
-    if name in ("googlenet", "inception_v3"):
+    if inception:
         network.transform_input = False  # PixelEntry converts, the same for weights from wherever
         network.aux_logits, network.dropout = False, nn.Identity()
         for auxiliary in ("aux1", "aux2", "AuxLogits"):
@@ -177,7 +176,7 @@ def _timm(config: Timm, side: int, weights: WeightsConfig) -> tuple[nn.Module, i
             )
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"timm: {config.architecture}'s weights cannot be had ({' '.join(str(error).split())[:200]}); fetch them "
+            f"timm: {config.architecture}'s weights cannot be had ({in_one_line(error)}); fetch them "
             "where there is a network, or take model.weights of kind file"
         ) from error
     return network, _width(network, side, config.architecture)
@@ -192,7 +191,7 @@ def _width(network: nn.Module, side: int, name: str) -> int:
         with torch.no_grad():
             return int(network.eval()(torch.zeros(1, 3, side, side)).shape[1])
     except (AssertionError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error, 160)
         raise WeightsError(
             f"model.architecture: timm's {name} takes no images of {side} pixels ({reason}); set model.input_side"
         ) from error
@@ -243,7 +242,7 @@ def _load_file(blocks: nn.Module, weights: WeightsFile) -> None:
     except WeightsError:
         raise
     except Exception as error:  # whatever unpickling leads to
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error, 200)
         raise WeightsError(
             f"{path}: does not hold the weights of this architecture ({reason}); name another"
         ) from error

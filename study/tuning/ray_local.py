@@ -21,6 +21,7 @@ from ray._private import utils as ray_utils
 
 from search_spaces.load import ConfigError
 from study.ledger.lock import lives
+from study.words import in_one_line
 
 OBJECT_STORE_BYTES = 200_000_000
 _PREFIX = "study-ray-"
@@ -106,7 +107,7 @@ def _start(folder: str, cpus: int, gpus: int) -> None:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             if left == 0:
-                text = " ".join(str(error).split())[:200]
+                text = in_one_line(error, 200)
                 raise ConfigError(
                     f"Ray did not start ({text}); is the machine busy, or {folder} full? mend that, then resume"
                 ) from error

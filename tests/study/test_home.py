@@ -7,15 +7,32 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+import yaml
+
+from search_spaces.load import parse_study
+from study import cli
 from study.home import Home, Options
 from study.stopping import on_stop
+from study.tuning import session
+
+STUDY = """
+trial:
+  dataset: {kind: digits}
+  split: {train_classes: 5, val_classes: 2, test_classes: 3}
+  loss: {kind: softmax}
+  epochs: 1
+"""
 
 
-def options(**fields: object) -> Options:
+def options(**fields: Any) -> Options:
     home = Home(Path("studies"))
-    return Options(**{"home": home, "data_dir": Path("data"), "tracking_uri": home.mlflow_uri, **fields})  # type: ignore[arg-type]
+    return replace(Options(home, data_dir=Path("data"), tracking_uri=home.mlflow_uri), **fields)
 
 
 def test_defaults_are_not_said_again() -> None:
@@ -44,6 +61,22 @@ def test_everything_that_was_given_is_given_again() -> None:
     )
 
 
+def test_a_study_that_mlflow_did_not_follow_gets_its_report_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+    outcome = SimpleNamespace(mirror_error="it is down", stopped_by=None)
+    monkeypatch.setattr(session, "run_session", lambda *_, **__: outcome)
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: ran.append(words) or SimpleNamespace(returncode=0))
+    given = options(home=Home(tmp_path))
+    config = parse_study(yaml.safe_load(STUDY), "a", "a")
+    assert cli._run_and_report(config, "", given, resume=False) is None
+    assert [words[2:5] for words in ran] == [["analysis", "report", "a"]]
+    assert f"MLflow's view is behind (it is down); complete it with `{given.command('sync', 'a')}`" in (
+        capsys.readouterr().err
+    )
+
+
 def test_under_nohup_the_end_of_the_terminal_means_nothing() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     seen: list[int] = []
@@ -66,11 +99,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     study = tmp_path / "a.yaml"
-    study.write_text(
-        "trial: {dataset: {kind: digits}, split: {train_classes: 5, val_classes: 2, test_classes: 3},\n"
-        "  loss: {kind: softmax}, epochs: 1}\n",
-        encoding="utf-8",
-    )
+    study.write_text(STUDY, encoding="utf-8")
     ran = command("run", "a.yaml", "--home", "file/x", cwd=tmp_path)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == "file/x: Not a directory; mend that, or name another place\n"

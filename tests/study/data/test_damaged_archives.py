@@ -121,7 +121,8 @@ def other_name(name: str, outside: Path, draws: random.Random) -> str:
 
 def damage_tar(path: Path, draws: random.Random) -> None:
     with tarfile.open(path) as archive:
-        found = [(member, archive.extractfile(member).read() if member.isfile() else b"") for member in archive]  # type: ignore[union-attr]
+        opened = [(member, archive.extractfile(member)) for member in archive]
+        found = [(member, b"" if file is None else file.read()) for member, file in opened]
     place = draws.choice([place for place, (member, _) in enumerate(found) if member.isfile()])
     member, data = found[place]
     match draws.randrange(5):

@@ -114,6 +114,13 @@ def test_two_trials_share_what_both_do_first() -> None:
     assert shared(with_scale("learned", initial=20.0), with_scale("learned", initial=20.0, floor=1.0)) is None
 
 
+def test_rates_are_whole_again_at_a_restart() -> None:
+    # the reading of the thesis in which the rates are reset at 50 and fall again at 69 and 89, a tenth as long
+    schedule = LrSchedule(milestones=(2, 4, 7, 9), restarts=(5,))
+    factors = [lr_factor(schedule, epoch, None) for epoch in range(11)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
 def test_a_gpu_that_is_shared_gives_the_bits_of_one_that_is_not() -> None:
     whole, half = (a_trial({"compute": {"device": "cuda", "gpus": share}}) for share in (1.0, 0.5))
     assert keys_of(whole) == keys_of(half)

@@ -116,6 +116,23 @@ def test_training_resumed_at_any_epoch_gives_the_bits_of_an_unbroken_run(
         assert digest(resumed.state()) == digest(unbroken.state())
 
 
+def test_an_optimizer_that_begins_anew_forgets_its_moments(data: TrialData) -> None:
+    """And a trial that resumes before that epoch does the same."""
+    fresh = TRIAL.replace(optimizer=TRIAL.optimizer.replace(fresh_epochs=(1,)))
+    steps: dict[bool, list[int]] = {}
+    trainers = {begins: Trainer(fresh if begins else TRIAL, 0, data) for begins in (True, False)}
+    for begins, trainer in trainers.items():
+        first = trainer.run_epoch()
+        state = trainer.state()
+        second = trainer.run_epoch()
+        steps[begins] = [int(moments["step"]) for moments in trainer.state()["optimizer"]["state"].values()]
+        resumed = Trainer(trainer.trial, 0, data)
+        resumed.load_state(state)
+        assert resumed.run_epoch().result.metrics == second.result.metrics
+        assert first.result.metrics["loss"] > 0
+    assert set(steps[False]) == {2 * count for count in set(steps[True])}
+
+
 def test_a_state_is_a_copy_that_later_training_leaves_alone(data: TrialData) -> None:
     trainer = Trainer(TRIAL, 0, data)
     trainer.run_epoch()
