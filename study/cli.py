@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from search_spaces.load import ConfigError, load_study, parse_study, schema
 from search_spaces.study_config import StudyConfig
@@ -102,6 +103,13 @@ def check(file: Path, cpus: int | None, measure: bool, home: Path, data: Path) -
         click.echo(line)
 
 
+def _checked_uri(tracking_uri: str | None, home: Home) -> str:
+    """Where MLflow's runs stand. Raises: ConfigError, which names the option or the variable."""
+    source = click.get_current_context().get_parameter_source("tracking_uri")
+    where = "MLFLOW_TRACKING_URI" if source is ParameterSource.ENVIRONMENT else "--tracking-uri"
+    return check_uri(tracking_uri or home.mlflow_uri, where)
+
+
 def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where and how to run, gathered from the command line into `options`."""
 
@@ -125,7 +133,7 @@ def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         place = Home(home)
-        uri = check_uri(tracking_uri or place.mlflow_uri)
+        uri = _checked_uri(tracking_uri, place)
         if address is not None and (cpus is not None or gpus is not None):
             raise ConfigError("--address: the cluster says what its nodes have; leave --cpus and --gpus out")
         options = Options(
@@ -295,8 +303,7 @@ def sync(name: str, home: Path, tracking_uri: str | None) -> None:
     from study.tracking.mlflow_mirror import sync as sync_mlflow
 
     place = Home(home)
-    uri = tracking_uri or place.mlflow_uri
-    check_uri(uri)
+    uri = _checked_uri(tracking_uri, place)
     folder = place.existing(name)
     with DriverLock(folder):
         counts = sync_mlflow(folder, uri)
@@ -316,8 +323,7 @@ def verify(name: str, home: Path, tracking_uri: str | None) -> None:
     from study.tuning.verify import verify_optuna
 
     place = Home(home)
-    uri = tracking_uri or place.mlflow_uri
-    check_uri(uri)
+    uri = _checked_uri(tracking_uri, place)
     folder = place.existing(name)
     differences = [*verify_optuna(folder), *verify_mlflow(folder, uri)]
     for difference in differences:
@@ -376,9 +382,7 @@ def ui(home: Path, tracking_uri: str | None, port: int | None) -> None:
     """Open MLflow's UI on the studies' store, on this machine only."""
     from study.tracking.mlflow_ui import serve
 
-    uri = tracking_uri or Home(home).mlflow_uri
-    check_uri(uri)
-    serve(uri, port=port)
+    serve(_checked_uri(tracking_uri, Home(home)), port=port)
 
 
 @main.command(name="schema")

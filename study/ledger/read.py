@@ -33,6 +33,7 @@ from study.records import (
     StudyEvent,
     TrialEvent,
 )
+from study.uncollected import uncollected
 
 LEDGER_NAME = "ledger.jsonl"
 _EVENT: TypeAdapter[Event] = TypeAdapter(LedgerEvent)
@@ -250,6 +251,7 @@ def fold(events: Iterable[Event]) -> StudyRecord:
     return record
 
 
+@uncollected()
 def read_study(folder: Path) -> StudyRecord:
     """The study in `folder`. Raises: LedgerError, also for an empty ledger."""
     record = fold(read_events(folder / LEDGER_NAME))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from study.ledger.read import LEDGER_NAME, LedgerError, StudyRecord, encode, read_lines
 from study.records import ArrayFile, Event
+from study.uncollected import uncollected
 
 
 class LedgerWriter:
@@ -26,6 +27,7 @@ class LedgerWriter:
     cannot be written (a full disk): the file then ends with the last whole line.
     """
 
+    @uncollected()
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / LEDGER_NAME

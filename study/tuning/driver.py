@@ -34,6 +34,7 @@ from study.tuning.halving import Halving, stopped_words
 from study.tuning.inherited import Inherited, Source
 from study.tuning.job import Arrays, Job
 from study.tuning.rungs import Verdict
+from study.uncollected import uncollected
 
 MAX_ATTEMPTS = 3
 """Crashes of a trial under one driver that count as its failure."""
@@ -47,6 +48,7 @@ class Driver:
     share: False trains every trial from its first epoch, to the same bits; for benchmarks and doubters.
     """
 
+    @uncollected()
     def __init__(
         self,
         study_config: StudyConfig,
@@ -167,16 +169,16 @@ class Driver:
     def _take_up(self) -> None:
         """Go on from what the ledger says: results that stand, rungs, trials that wait, what was written half."""
         stored, deciding = self._shelf.stored(), self.record.deciding
-        rungs: list[tuple[float, int, RungEvent]] = []
+        rungs: list[tuple[float, int, str, RungEvent]] = []
         trials = [trial for _, trial in sorted(self.record.trials.items())]
         for trial in trials:
-            self._know(trial.number, trial.config, trial.trial.seed)
+            keys = self._know(trial.number, trial.config, trial.trial.seed, ended=trial.end is not None)
             for epochs in trial.epochs:
                 if epochs > 0:
-                    self._inherited.know(self._keys[trial.number][epochs], trial.number)
-            rungs += [(rung.at, trial.number, rung) for rung in trial.rungs]
-        for _, number, rung in sorted(rungs, key=lambda entry: entry[0]):
-            self._halving.restore(number, self._keys[number][rung.epochs_done], rung)
+                    self._inherited.know(keys[epochs], trial.number)
+            rungs += [(rung.at, trial.number, keys[rung.epochs_done], rung) for rung in trial.rungs]
+        for _, number, key, rung in sorted(rungs, key=lambda entry: entry[0]):
+            self._halving.restore(number, key, rung)
         for key in stored:
             trained_by = self._inherited.trained_by(key)
             if trained_by is None:
@@ -214,12 +216,16 @@ class Driver:
                 return
         self._wait(number)
 
-    def _know(self, number: int, config: TrialConfig, seed: int) -> None:
-        self._configs[number] = config
+    def _know(self, number: int, config: TrialConfig, seed: int, *, ended: bool = False) -> tuple[str, ...]:
+        """The keys of a trial's states. Of one that ended nothing else is kept: there are thousands of them."""
         keys = prefix_keys(config, seed, self._environment)
-        self._keys[number] = keys if self._share else tuple(f"{key}-{number}" for key in keys)
-        self._shelf.expect(number, self._keys[number])
-        self._shelf.keep.update(self._keys[number][n] for n in self.config.keep_epochs if n <= config.epochs)
+        if not self._share:
+            keys = tuple(f"{key}-{number}" for key in keys)
+        self._shelf.keep.update(keys[n] for n in self.config.keep_epochs if n <= config.epochs)
+        if not ended:
+            self._configs[number], self._keys[number] = config, keys
+            self._shelf.expect(number, keys)
+        return keys
 
     def _wait(self, number: int) -> None:
         self._shelf.await_start(number)
@@ -383,7 +389,7 @@ class Driver:
         for key in self._shelf.ended(number):
             self._frontier.lost(key)
         self._agenda.hear(trial)
-        del self._configs[number], self._keys[number]  # thousands of trials later their room is missed
+        del self._configs[number], self._keys[number]
 
     def _let_go(self, number: int) -> None:
         self._running.discard(number)

@@ -21,6 +21,7 @@ from ray._private import utils as ray_utils
 
 from search_spaces.load import ConfigError
 from study.ledger.lock import lives
+from study.uncollected import uncollected
 from study.words import in_one_line
 
 OBJECT_STORE_BYTES = 200_000_000
@@ -56,13 +57,8 @@ def end_ray() -> None:
     end this process: exit code 1, without a word, and the study's report would never be written.
     """
     gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         ray.shutdown()
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextlib.contextmanager

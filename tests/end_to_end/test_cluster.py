@@ -1,10 +1,15 @@
-"""A study on a Ray cluster of three nodes on this machine; a node dies in the middle."""
+"""A study on a Ray cluster of three nodes on this machine, whose driver, workers and nodes are killed."""
 
 from __future__ import annotations
 
+import itertools
+import os
+import random
 import secrets
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +20,7 @@ from study.records import EndEvent, StartEvent, Status
 
 from .conftest import lines, study_command, write_study
 from .ray_nodes import Nodes, nodes
-from .test_kills import await_epochs, cmdline, epochs_recorded, essence
+from .test_kills import KILLS, await_epochs, cmdline, epochs_recorded, essence, starts_recorded
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +32,23 @@ trial:
   epochs: 24
 vary: {loss.scale.value: [1, 4, 16, 60]}
 seeds: [0, 1]
+"""
+SEARCH = """
+trial:
+  dataset: {kind: glyphs}
+  split: {train_classes: 8, val_classes: 6, test_classes: 6}
+  loss: {kind: normalized_softmax, scale: {kind: constant, value: 20}}
+  epochs: 12
+vary:
+  loss.scale.value: {kind: float, low: 1, high: 64, log: true}
+  optimizer.lr: {kind: float, low: 0.0003, high: 0.01, log: true}
+search:
+  sampler: {kind: tpe, startup_trials: 4}
+  scheduler: {kind: asha, grace_epochs: 2, factor: 2}
+  max_trials: 16
+  round_size: 4
+  determinism: strict
+confirm: {best: 1, seeds: [101, 102]}
 """
 
 
@@ -78,14 +100,64 @@ def most_at_once(folder: Path) -> int:
     return most
 
 
+def workers() -> list[int]:
+    """The processes that train."""
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [number for number in numbers if b"ray::Implicit" in cmdline(number)]
+
+
+def await_no_workers() -> None:
+    deadline = time.monotonic() + 15
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert workers() == [], "the driver's end ends its workers on all nodes"
+
+
 def worker_variable(name: str) -> set[str]:
     """What an environment variable is in the processes that train."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and b"ray::Implicit" in cmdline(int(entry.name)):
-            variables = dict(word.partition("=")[::2] for word in (entry / "environ").read_text().split("\0"))
-            found.add(variables.get(name, ""))
-    return found
+    texts = [Path(f"/proc/{number}/environ").read_text() for number in workers()]
+    return {dict(word.partition("=")[::2] for word in text.split("\0")).get(name, "") for text in texts}
+
+
+def test_kills_of_driver_workers_and_nodes_lose_nothing_and_train_nothing_twice(cluster: Nodes, tmp_path: Path) -> None:
+    path = write_study(tmp_path, "k", SEARCH.replace("max_trials: 16", f"max_trials: {max(16, 2 * KILLS)}"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert study_command("run", path, "--cpus", "2", home=whole).returncode == 0
+    total = epochs_recorded(whole)
+    draws = random.Random(0)
+    moments = sorted(draws.sample(range(total - 2), KILLS))
+    driver = start(cluster, killed, "run", path)
+    nodes = [1, 2]
+    ready: list[float] = []
+    for at, victim in zip(moments, itertools.cycle(("driver", "worker", "node")), strict=False):
+        await_epochs(killed, at + 1)
+        assert driver.poll() is None, driver.communicate()[0]
+        match victim:
+            case "driver":
+                driver.kill()
+                assert "Traceback" not in driver.communicate()[0]
+                await_no_workers()
+                begun, began = starts_recorded(killed), time.monotonic()
+                driver = start(cluster, killed, "resume", "k")
+                while starts_recorded(killed) == begun and driver.poll() is None:
+                    time.sleep(0.02)
+                ready.append(time.monotonic() - began)
+            case "worker":
+                while not (training := workers()) and driver.poll() is None:
+                    time.sleep(0.02)
+                os.kill(draws.choice(training), signal.SIGKILL)
+            case "node":
+                cluster.kill(nodes.pop(draws.randrange(2)))
+                nodes.append(cluster.join())
+    output, _ = driver.communicate(timeout=600)
+    assert driver.returncode == 0, output
+    assert "Traceback" not in output
+    await_no_workers()
+    record, expected = read_study(killed / "k"), read_study(whole / "k")
+    assert essence(record) == essence(expected)
+    assert epochs_recorded(killed) == total, "an epoch that was recorded is not trained again"
+    assert study_command("verify", "k", home=killed).stdout == "k: ledger, Optuna and MLflow agree\n"
+    print(f"{KILLS} kills; a killed driver's trial is up again after {', '.join(f'{s:.1f}' for s in ready)} s")
 
 
 @pytest.mark.parametrize("how", ["died", "preempted"])

@@ -1,7 +1,9 @@
-"""Strict determinism with real Ray, real training and the command line: one slot and two find the same."""
+"""Strict determinism with real Ray, real training and the command line: slots and delays change nothing."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +47,17 @@ def found(record: StudyRecord) -> dict[int, Any]:
 
 
 @pytest.mark.slow
-def test_one_slot_and_two_find_the_same(tmp_path: Path) -> None:
+def test_slots_and_delays_change_nothing(tmp_path: Path) -> None:
     file = write_study(tmp_path, "strict", SEARCH)
-    runs = []
-    for cpus in ("1", "2"):
+    result = study_command("run", file, "--cpus", "1", home=tmp_path / "1")
+    assert result.returncode == 0, result.stderr
+    runs = [found(read_study(tmp_path / "1" / "strict"))]
+    for cpus in ("2", "4"):
         home = tmp_path / cpus
-        result = study_command("run", file, "--cpus", cpus, home=home)
-        assert result.returncode == 0, result.stderr
+        command = [sys.executable, "-m", "tests.end_to_end.delayed", file, home, cpus]
+        subprocess.run(command, check=True, timeout=300, cwd=Path(__file__).parents[2])
         runs.append(found(read_study(home / "strict")))
-    assert runs[0] == runs[1]
+    assert runs[0] == runs[1] == runs[2]
     statuses = [status for _, _, status, _ in runs[0].values()]
     assert len(statuses) == 6 + 1
     assert Status.PRUNED in statuses

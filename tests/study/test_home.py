@@ -91,9 +91,23 @@ def test_under_nohup_the_end_of_the_terminal_means_nothing() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "study", *arguments]
-    return subprocess.run(words, capture_output=True, text=True, check=False, cwd=cwd)
+    return subprocess.run(
+        words, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.parametrize("verb", ["run", "sync", "verify", "ui"])
+def test_a_tracking_uri_that_is_refused_is_named_as_it_was_given(tmp_path: Path, verb: str) -> None:
+    words = [verb] if verb == "ui" else [verb, "a"]
+    by_variable = command(*words, cwd=tmp_path, MLFLOW_TRACKING_URI="http://me:hunter2@h")
+    by_option = command(*words, "--tracking-uri", "http://me:hunter2@h", cwd=tmp_path)
+    for ran, name in ((by_variable, "MLFLOW_TRACKING_URI"), (by_option, "--tracking-uri")):
+        assert ran.returncode == 2
+        assert ran.stderr.startswith(f"{name}: holds a password")
+        assert len(ran.stderr.splitlines()) == 1
+        assert "hunter2" not in ran.stdout + ran.stderr
 
 
 def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
