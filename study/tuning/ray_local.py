@@ -18,6 +18,7 @@ import psutil
 import ray
 from ray._private import ray_constants
 from ray._private import utils as ray_utils
+from ray._private import worker as ray_worker
 
 from search_spaces.load import ConfigError
 from study.ledger.lock import lives
@@ -28,6 +29,7 @@ OBJECT_STORE_BYTES = 200_000_000
 _PREFIX = "study-ray-"
 _INSIDE = "r"  # Ray opens the folder that it is given to everybody, whatever the umask; the one around it stays closed
 _TRIES = 3
+_GONE_S = 10.0
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # what the system takes
 
 
@@ -43,6 +45,7 @@ def local_ray(cpus: int, gpus: int) -> Iterator[None]:
             stack.enter_context(_out_of_reach())
             with _deaf_children():
                 _start(folder, cpus, gpus)
+                _let_shutdown_kill(folder)
                 stack.enter_context(_heirs_ended(folder))
             yield
     finally:
@@ -99,14 +102,28 @@ def _start(folder: str, cpus: int, gpus: int) -> None:
             )
             return
         except Exception as error:  # Ray has no type of its own for it
-            for process in _processes(folder):
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+            _kill(folder)
             if left == 0:
                 text = in_one_line(error, 200)
                 raise ConfigError(
                     f"Ray did not start ({text}); is the machine busy, or {folder} full? mend that, then resume"
                 ) from error
+
+
+def _let_shutdown_kill(folder: str) -> None:
+    """ray.shutdown kills at once what it would ask to end, one after the other, a second each: all are deaf to that."""
+    node = ray_worker._global_node
+    if node is not None:
+        node.kill_all_processes = lambda **how: _kill(folder)
+
+
+def _kill(folder: str) -> None:
+    """End Ray's processes with its files in `folder`, workers too."""
+    processes = _processes(folder)
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=_GONE_S)
 
 
 def _processes(folder: str) -> list[psutil.Process]:

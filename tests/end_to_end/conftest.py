@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.datasets import Glyphs
+from study.data import glyphs
+
 SMALL = """
 question: Does the whole path work?
 trial:
@@ -50,6 +53,27 @@ def write_study(folder: Path, name: str, text: str = SMALL) -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of images that holds the drawn characters, which cost seconds in each new home."""
+    cache = tmp_path_factory.mktemp("drawn")
+    glyphs.load(Glyphs(), cache)
+    return cache
+
+
+def home_with(cache: Path, home: Path) -> Path:
+    """A new home whose images are those of `cache`."""
+    home.mkdir(mode=0o700)
+    (home / ".cache").symlink_to(cache)
+    return home
+
+
+@pytest.fixture
+def home(drawn: Path, tmp_path: Path) -> Path:
+    """A home without studies, its characters drawn."""
+    return home_with(drawn, tmp_path / "home")
 
 
 class Ran:

@@ -12,23 +12,26 @@ import pytest
 from study.ledger.read import LEDGER_NAME, read_study
 from study.records import Status
 
-from .conftest import lines, study_command, write_study
+from .conftest import home_with, lines, study_command, write_study
 from .test_kills import STUDY, await_epochs, children_of, cmdline, epochs_recorded, essence, start
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Path:
     """The home of the study that no disk stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    assert study_command("run", write_study(folder, "k", STUDY), "--cpus", "1", home=folder).returncode == 0
-    return folder
+    home = home_with(drawn, folder / "home")
+    assert study_command("run", write_study(folder, "k", STUDY), "--cpus", "1", home=home).returncode == 0
+    return home
 
 
 @pytest.mark.parametrize("whose", ["driver", "worker"])
-def test_a_full_disk_stops_the_study_with_one_line_and_loses_nothing(whole: Path, tmp_path: Path, whose: str) -> None:
-    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+def test_a_full_disk_stops_the_study_with_one_line_and_loses_nothing(
+    whole: Path, tmp_path: Path, home: Path, whose: str
+) -> None:
+    path = write_study(tmp_path, "k", STUDY)
     driver = start(home, "run", path)
     await_epochs(home, 5)
     # Files of one process may not grow: what a full disk does, to one process and to no test beside this one.

@@ -16,7 +16,7 @@ import pytest
 from study.ledger.read import LEDGER_NAME, StudyRecord, read_study
 from study.records import Status
 
-from .conftest import lines, study_command, write_study
+from .conftest import home_with, lines, study_command, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -124,9 +124,9 @@ def essence(record: StudyRecord) -> dict[str, object]:
     }
 
 
-def test_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> None:
+def test_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path, drawn: Path) -> None:
     path = write_study(tmp_path, "k", STUDY.replace("max_trials: 8", f"max_trials: {max(8, OF_DRIVER)}"))
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = home_with(drawn, tmp_path / "whole"), home_with(drawn, tmp_path / "killed")
     assert study_command("run", path, "--cpus", "1", home=whole).returncode == 0
     total = epochs_recorded(whole)
     draws = random.Random(0)
@@ -159,22 +159,22 @@ def test_kills_of_the_driver_lose_nothing_and_train_nothing_twice(tmp_path: Path
     print(f"{OF_DRIVER} kills; a trial is up again after {statistics.median(ready):.1f} s, {max(ready):.1f} at most")
 
 
-def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path, home: Path) -> None:
     path = write_study(tmp_path, "k", STUDY)
-    driver = start(tmp_path / "home", "run", path)
-    await_epochs(tmp_path / "home", 5)
+    driver = start(home, "run", path)
+    await_epochs(home, 5)
     (busy,) = [pid for pid in children_of(driver.pid) if b"ray::Implicit" in cmdline(pid)]
     os.kill(busy, signal.SIGKILL)
     output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, output
-    record = read_study(tmp_path / "home" / "k")
+    record = read_study(home / "k")
     assert record.finished
     assert Status.FAILED not in {trial.status for trial in record.trials.values()}
     assert any(len(trial.starts) > 1 for trial in record.trials.values())
 
 
-def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path) -> None:
-    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path, home: Path) -> None:
+    path = write_study(tmp_path, "k", STUDY)
     driver = start(home, "run", path)
     await_epochs(home, 4)
     os.killpg(driver.pid, signal.SIGINT)
@@ -204,8 +204,8 @@ def test_a_signal_before_the_first_trial_is_told(tmp_path: Path, number: signal.
     assert lines(output) == [f"stopped; {again}"]
 
 
-def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:
-    path, home = write_study(tmp_path, "k", STUDY.replace("max_trials: 8", "max_trials: 90")), tmp_path / "home"
+def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path, home: Path) -> None:
+    path = write_study(tmp_path, "k", STUDY.replace("max_trials: 8", "max_trials: 90"))
     driver = start(home, "run", path)
     await_epochs(home, 1)
     second = study_command("resume", "k", home=home)
@@ -217,8 +217,8 @@ def test_a_second_driver_is_told_who_runs_the_study(tmp_path: Path) -> None:
     assert driver.returncode == 143
 
 
-def test_a_laptop_that_sleeps_for_a_minute_goes_on(tmp_path: Path) -> None:
-    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+def test_a_laptop_that_sleeps_for_a_minute_goes_on(tmp_path: Path, home: Path) -> None:
+    path = write_study(tmp_path, "k", STUDY)
     driver = start(home, "run", path)
     await_epochs(home, 5)
     asleep = [driver.pid, *children_of(driver.pid)]

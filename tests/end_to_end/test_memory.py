@@ -32,8 +32,7 @@ def own_mib(pid: int) -> float:
         return 0.0
 
 
-def test_a_workers_memory_does_not_grow_with_its_trials(tmp_path: Path) -> None:
-    home = tmp_path / "home"
+def test_a_workers_memory_does_not_grow_with_its_trials(tmp_path: Path, home: Path) -> None:
     driver = start(home, "run", write_study(tmp_path, "k", STUDY))
     seen: dict[int, float] = {}
     while driver.poll() is None:

@@ -10,7 +10,7 @@ import yaml
 from study.ledger.read import StudyRecord, read_study
 from study.records import Status
 
-from .conftest import study_command, write_study
+from .conftest import home_with, study_command, write_study
 
 FAMILIES = {
     "soft triple": {"kind": "soft_triple", "proxies_per_class": 2},
@@ -37,11 +37,11 @@ def a_study_of(loss: dict[str, object]) -> dict[str, object]:
     }
 
 
-def run(folder: Path, loss: dict[str, object], *options: str) -> StudyRecord:
+def run(folder: Path, drawn: Path, loss: dict[str, object], *options: str) -> StudyRecord:
     """In a process of its own, as a user runs it: where Ray's local server dies, Ray ends the driver at once."""
     folder.mkdir()
     path = write_study(folder, "s", yaml.safe_dump(a_study_of(loss)))
-    result = study_command("run", path, *options, home=folder / "home")
+    result = study_command("run", path, *options, home=home_with(drawn, folder / "home"))
     assert result.returncode == 0, result.stderr
     return read_study(folder / "home" / "s")
 
@@ -53,10 +53,10 @@ def metrics(record: StudyRecord) -> list[list[dict[str, float]]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_shared_and_separate_runs_give_identical_records(tmp_path: Path, family: str) -> None:
-    separate = run(tmp_path / "separate", FAMILIES[family], "--cpus", "2", "--separate")
+def test_shared_and_separate_runs_give_identical_records(tmp_path: Path, drawn: Path, family: str) -> None:
+    separate = run(tmp_path / "separate", drawn, FAMILIES[family], "--cpus", "2", "--separate")
     for cpus in (1, 2):
-        shared = run(tmp_path / f"shared{cpus}", FAMILIES[family], "--cpus", str(cpus))
+        shared = run(tmp_path / f"shared{cpus}", drawn, FAMILIES[family], "--cpus", str(cpus))
         assert metrics(shared) == metrics(separate)
         inherited = [
             [event.result.inherited for n, event in sorted(trial.epochs.items()) if n > 0]

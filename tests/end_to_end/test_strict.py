@@ -12,7 +12,7 @@ import pytest
 from study.ledger.read import StudyRecord, read_study
 from study.records import Status
 
-from .conftest import study_command, write_study
+from .conftest import home_with, study_command, write_study
 
 SEARCH = """
 trial:
@@ -47,13 +47,14 @@ def found(record: StudyRecord) -> dict[int, Any]:
 
 
 @pytest.mark.slow
-def test_slots_and_delays_change_nothing(tmp_path: Path) -> None:
+def test_slots_and_delays_change_nothing(tmp_path: Path, drawn: Path) -> None:
     file = write_study(tmp_path, "strict", SEARCH)
-    result = study_command("run", file, "--cpus", "1", home=tmp_path / "1")
+    home = home_with(drawn, tmp_path / "1")
+    result = study_command("run", file, "--cpus", "1", home=home)
     assert result.returncode == 0, result.stderr
-    runs = [found(read_study(tmp_path / "1" / "strict"))]
+    runs = [found(read_study(home / "strict"))]
     for cpus in ("2", "4"):
-        home = tmp_path / cpus
+        home = home_with(drawn, tmp_path / cpus)
         command = [sys.executable, "-m", "tests.end_to_end.delayed", file, home, cpus]
         subprocess.run(command, check=True, timeout=300, cwd=Path(__file__).parents[2])
         runs.append(found(read_study(home / "strict")))

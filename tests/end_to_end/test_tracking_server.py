@@ -140,8 +140,10 @@ def server(postgres: Postgres, tmp_path: Path) -> Iterator[Server]:
     running.stop()
 
 
-def test_server_and_database_may_go_and_come_back(postgres: Postgres, server: Server, tmp_path: Path) -> None:
-    path, home = write_study(tmp_path, "k", STUDY), tmp_path / "home"
+def test_server_and_database_may_go_and_come_back(
+    postgres: Postgres, server: Server, tmp_path: Path, home: Path
+) -> None:
+    path = write_study(tmp_path, "k", STUDY)
     driver = subprocess.Popen(
         [sys.executable, "-m", "study", "run", str(path), "--cpus", "1", "--tracking-uri", server.url],
         env={**os.environ, "STUDY_HOME": str(home), "MLFLOW_TRACKING_USERNAME": "me", "PGPASSWORD": PASSWORD}
@@ -178,8 +180,8 @@ def test_server_and_database_may_go_and_come_back(postgres: Postgres, server: Se
     assert not (home / "mlflow.db").exists(), "nothing was tracked elsewhere"
 
 
-def test_a_study_may_track_on_postgresql_itself(postgres: Postgres, tmp_path: Path) -> None:
-    path, home = write_study(tmp_path, "k"), tmp_path / "home"
+def test_a_study_may_track_on_postgresql_itself(postgres: Postgres, tmp_path: Path, home: Path) -> None:
+    path = write_study(tmp_path, "k")
     pgpass = tmp_path / "pgpass"
     pgpass.write_text(f"127.0.0.1:{postgres.port}:mlflow:mlflow:{PASSWORD}\n", encoding="utf-8")
     pgpass.chmod(0o600)
