@@ -28,6 +28,7 @@ from search_spaces.trial_config import Compute
 from study.ledger.write import write_atomic
 from study.tuning import WORKER_ENVIRONMENT
 from study.tuning.capability import cpu_capability
+from study.tuning.deaths import answers
 from study.tuning.ray_local import end_ray, own_sigterm
 from study.tuning.slots import slots, slots_on
 from study.tuning.worker import SEEN_S, Workplace
@@ -166,7 +167,7 @@ def check_nodes(folder: Path, workplace: Workplace, compute: Compute) -> None:
         data_dir=workplace.data_dir if Path(workplace.data_dir).is_dir() else None,
         cache_dir=workplace.cache_dir,
     )
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"] and answers(node)]
     try:
         write_atomic(nonce_file, question.nonce.encode())
         asked = {node["NodeID"]: _ask(question, node["NodeID"]) for node in nodes}
@@ -200,13 +201,15 @@ def _ask(question: Question, node: str) -> Any:
 
 
 def _problem(node: dict[str, Any], asked: Any, question: Question, compute: Compute) -> str:
-    """What keeps a node from taking part, in a line; empty if nothing."""
+    """What keeps a node from taking part, in a line; empty if nothing, or if it died meanwhile."""
     name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
     try:
         told: Answer = ray.get(asked, timeout=_NODE_S)
     except GetTimeoutError:
         return f"{name}: has not answered within {_NODE_S:.0f} s; stop it, or wait until it is free"
     except RayError as error:
+        if not answers(node):
+            return ""
         last = (str(error).strip().splitlines() or ["no word"])[-1]
         return f"{name}: cannot run our code ({last[:160]}); install the same scale-study on all nodes"
     if told.fault:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
@@ -29,14 +30,13 @@ def death_of(error: BaseException | None, node_is_gone: Callable[[], bool]) -> t
 
 def a_node_is_gone() -> bool:
     """Whether a node that Ray counts as alive takes no connection."""
-    return any(
-        not _answers(node["NodeManagerAddress"], node["NodeManagerPort"]) for node in ray.nodes() if node["Alive"]
-    )
+    return any(not answers(node) for node in ray.nodes() if node["Alive"])
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(node: Mapping[str, Any]) -> bool:
+    """Whether one of `ray.nodes()` takes connections; Ray itself counts a killed one as alive for a while."""
     try:
-        socket.create_connection((host, port), timeout=_PROBE_S).close()
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=_PROBE_S).close()
     except OSError:
         return False
     return True

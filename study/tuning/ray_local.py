@@ -29,7 +29,6 @@ OBJECT_STORE_BYTES = 200_000_000
 _PREFIX = "study-ray-"
 _INSIDE = "r"  # Ray opens the folder that it is given to everybody, whatever the umask; the one around it stays closed
 _TRIES = 3
-_GONE_S = 10.0
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # what the system takes
 
 
@@ -119,11 +118,9 @@ def _let_shutdown_kill(folder: str) -> None:
 
 def _kill(folder: str) -> None:
     """End Ray's processes with its files in `folder`, workers too."""
-    processes = _processes(folder)
-    for process in processes:
+    for process in _processes(folder):
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(processes, timeout=_GONE_S)
 
 
 def _processes(folder: str) -> list[psutil.Process]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayError
 
 from search_spaces.load import ConfigError
 from search_spaces.trial_config import Compute
@@ -41,6 +42,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         return asked
 
     monkeypatch.setattr(cluster, "ray", SimpleNamespace(nodes=lambda: NODES, get=get))
+    monkeypatch.setattr(cluster, "answers", lambda node: True)
     monkeypatch.setattr(cluster, "slots", lambda compute: 2)
     monkeypatch.setattr(cluster, "SEEN_S", 0.0)
 
@@ -111,6 +113,30 @@ def test_a_node_without_the_data_is_named(ask: Callable[..., tuple[str, ...]], t
 
     (problem,) = ask(without)
     assert problem.startswith("node host-two (10.0.0.1): /nowhere/data: cannot be read (the data sets); mount")
+
+
+def test_a_node_that_died_a_moment_ago_is_passed_over(
+    ask: Callable[..., tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For 17 s Ray counts it as alive; then what was asked of it fails."""
+
+    def get(asked: Answer | None, timeout: float) -> Answer:
+        if asked is None:
+            raise RayError("The node specified via NodeAffinitySchedulingStrategy doesn't exist any more")
+        return asked
+
+    def never(question: Question, node: str) -> Any:
+        raise AssertionError("nobody is there")
+
+    monkeypatch.setattr(cluster.ray, "get", get)
+    lives = iter([True, True, False])
+    monkeypatch.setattr(cluster, "answers", lambda node: next(lives))
+    assert ask(lambda question, node: None) == (), "it died while it was asked"
+    monkeypatch.setattr(cluster, "answers", lambda node: node["NodeID"] == "one")
+    assert ask(never) == (), "it was dead before"
+    monkeypatch.setattr(cluster, "answers", lambda node: True)
+    (problem,) = ask(lambda question, node: None)
+    assert problem.startswith("node host-two (10.0.0.1): cannot run our code (The node specified via")
 
 
 def test_other_versions_are_named(ask: Callable[..., tuple[str, ...]]) -> None:
