@@ -15,6 +15,7 @@ for _name, _value in {
     "RAY_task_events_report_interval_ms": "0",  # kept for a dashboard that nobody starts: 43 KiB a trial
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # tracebacks of what the ledger says in a line
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }.items():

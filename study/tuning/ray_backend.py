@@ -185,12 +185,17 @@ class _Scheduler(FIFOScheduler):
 
 
 def _error_of(trial: Any) -> BaseException | None:
-    """What Ray raised for a Tune trial; Tune has just written it to a file of its own on this machine."""
-    path = trial.pickled_error_file
-    if path is None or not Path(path).exists():
-        return None
-    error = pickle.loads(Path(path).read_bytes())
-    return error if isinstance(error, BaseException) else None
+    """What Ray raised for a Tune trial; Tune has just written it to a file of its own on this machine.
+
+    It pickles the death of an actor; of others, Ray's OutOfMemoryError among them, it writes only the words.
+    """
+    pickled, words = trial.pickled_error_file, trial.error_file
+    if pickled is not None and Path(pickled).exists():
+        error = pickle.loads(Path(pickled).read_bytes())
+        return error if isinstance(error, BaseException) else None
+    if words is not None and Path(words).exists():
+        return RuntimeError(Path(words).read_text(encoding="utf-8"))
+    return None
 
 
 class _Forget(tune.Callback):

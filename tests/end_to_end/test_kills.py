@@ -167,6 +167,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path, home:
     os.kill(busy, signal.SIGKILL)
     output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, output
+    assert "Traceback" not in output
     record = read_study(home / "k")
     assert record.finished
     assert Status.FAILED not in {trial.status for trial in record.trials.values()}

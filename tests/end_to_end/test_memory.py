@@ -1,4 +1,4 @@
-"""A worker's memory does not grow with the number of trials that it has trained."""
+"""A worker's memory does not grow with the trials that it trained; where there is too little, the ledger says so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import write_study
+from study.ledger.read import read_study
+from study.records import Status
+
+from .conftest import study_command, write_study
 from .test_kills import children_of, cmdline, epochs_recorded, start
 
 pytestmark = pytest.mark.slow
@@ -45,3 +48,16 @@ def test_a_workers_memory_does_not_grow_with_its_trials(tmp_path: Path, home: Pa
     early = max(mib for trials, mib in seen.items() if trials <= 4)
     late = max(mib for trials, mib in seen.items() if trials >= 10)
     assert late - early < 60, f"six trials more, with their threads' own arenas 25 MiB each: {seen}"
+
+
+def test_a_trial_that_ray_kills_for_memory_says_oom(tmp_path: Path, home: Path) -> None:
+    path = write_study(tmp_path, "k", STUDY.replace(f"seeds: {list(range(TRIALS))}", "seeds: [0]"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_memory_usage_threshold", "0.001")  # of the machine: every worker is too much
+        ran = study_command("run", path, "--cpus", "1", home=home)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
+    (trial,) = read_study(home / "k").trials.values()
+    assert trial.end is not None
+    assert trial.status is Status.FAILED
+    assert trial.end.reason == ("oom: Ray killed its process, because the node ran low on memory (3 attempts)")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
 from study.tuning import deaths
 from study.tuning.deaths import a_node_is_gone, death_of
+from study.tuning.ray_backend import _error_of
 
 CRASHED = (
     "The actor died unexpectedly before finishing this task. The actor is dead because its worker process has died. "
@@ -39,6 +43,18 @@ def test_a_death_is_told_in_words_and_blamed_on_the_trial_or_not(
     error: BaseException | None, words: str, blameless: bool
 ) -> None:
     assert death_of(error, no) == (words, blameless)
+
+
+def test_of_a_death_that_tune_only_tells_in_words_the_words_count(tmp_path: Path) -> None:
+    told = tmp_path / "error.txt"
+    told.write_text(f"Failure # 1 (occurred at 2026-11-28_08-46-14)\n{MEMORY}\n", encoding="utf-8")
+    words_only = SimpleNamespace(pickled_error_file=None, error_file=str(told))
+    assert death_of(_error_of(words_only), no)[0].startswith("oom: ")
+    pickled = tmp_path / "error.pkl"
+    pickled.write_bytes(pickle.dumps(RayActorError(error_msg=NODE)))
+    both = SimpleNamespace(pickled_error_file=str(pickled), error_file=str(told))
+    assert death_of(_error_of(both), no) == ("its node died", True)
+    assert _error_of(SimpleNamespace(pickled_error_file=None, error_file=None)) is None
 
 
 def test_a_process_out_of_reach_is_blameless_where_a_node_is() -> None:
