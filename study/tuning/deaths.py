@@ -35,8 +35,13 @@ def a_node_is_gone() -> bool:
 
 def answers(node: Mapping[str, Any]) -> bool:
     """Whether one of `ray.nodes()` takes connections; Ray itself counts a killed one as alive for a while."""
+    return takes_connections(node["NodeManagerAddress"], node["NodeManagerPort"])
+
+
+def takes_connections(host: str, port: int) -> bool:
+    """Whether anybody listens there."""
     try:
-        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=_PROBE_S).close()
+        socket.create_connection((host, port), timeout=_PROBE_S).close()
     except OSError:
         return False
     return True

@@ -22,6 +22,7 @@ from search_spaces.load import ConfigError
 from search_spaces.trial_config import Compute
 from study.tuning.deaths import a_node_is_gone, death_of
 from study.tuning.driver import Driver
+from study.tuning.lifeline import Lifeline
 from study.tuning.slots import Slots, slots
 from study.tuning.worker import EndReport, EpochReport, Report, Workplace, train_job
 
@@ -33,17 +34,19 @@ def run_trials(
     workplace: Workplace,
     compute: Compute,
     scratch: Path,
+    lifeline: Lifeline,
     after_event: Callable[[], None],
     trainable: Callable[[dict[str, Any]], None] = train_job,
 ) -> None:
     """Train until the driver has nothing left or is stopping. Needs an initialized Ray.
 
-    scratch: a folder that all nodes reach, for Tune's own files; removed at the end. after_event: called after each of
-    the driver's decisions. trainable: what Ray runs for a job; a benchmark gives one that trains nothing.
+    scratch: a folder that all nodes reach, for Tune's own files; removed at the end. lifeline: watches Ray.
+    after_event: called after each of the driver's decisions. trainable: what Ray runs for a job; a benchmark gives one
+    that trains nothing.
     Raises: whatever the driver raises (LedgerError, say), ConfigError for what no trial can do here (data that are
-    missing, a disk that is full), both once the workers have been let go.
+    missing, a disk that is full) and for Ray's own death, all once the workers have been let go.
     """
-    desk = _Desk(driver, after_event)
+    desk = _Desk(driver, lifeline, after_event)
     # Tune takes snapshots that nobody reads; where it cannot (it removed a file itself, the disk is full) it prints a
     # traceback. What it says of trials the driver says better.
     for name in ("ray.tune.execution.experiment_state", "ray.tune.tune"):
@@ -83,8 +86,9 @@ def _trial_name(trial: Any) -> str:
 class _Desk:
     """Between Tune's calls and the driver: which Ray trial trains which of ours, and the first error in between."""
 
-    def __init__(self, driver: Driver, after_event: Callable[[], None]) -> None:
+    def __init__(self, driver: Driver, lifeline: Lifeline, after_event: Callable[[], None]) -> None:
         self.driver = driver
+        self.lifeline = lifeline
         self.numbers: dict[str, int] = {}
         self.error: BaseException | None = None
         self._after_event = after_event
@@ -96,11 +100,14 @@ class _Desk:
         try:
             return action()
         except BaseException as error:
-            self.error = error
-            self.driver.stopping = True
+            self.fail(error)
             return otherwise
         finally:
             self._after_event()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the study with `error`."""
+        self.error, self.driver.stopping = error, True
 
     def take(self, ray_trial: str, report: Report) -> bool:
         """Pass a worker's report on; whether the trial goes on."""
@@ -208,7 +215,7 @@ class _Forget(tune.Callback):
 
 
 class _Stopper(Stopper):
-    """Ends Tune's loop once the driver is stopping."""
+    """Ends Tune's loop once the driver is stopping, or where Ray itself has died."""
 
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
@@ -217,4 +224,6 @@ class _Stopper(Stopper):
         return False
 
     def stop_all(self) -> bool:
+        if dead := self._desk.lifeline.dead:
+            self._desk.fail(ConfigError(dead))
         return self._desk.driver.stopping

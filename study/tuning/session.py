@@ -37,6 +37,7 @@ from study.tuning.cluster import check_nodes, gpu_names, joined_ray
 from study.tuning.driver import Driver
 from study.tuning.inherited import Source
 from study.tuning.inputs import require_inputs
+from study.tuning.lifeline import Lifeline
 from study.tuning.proposals import OptunaJournal
 from study.tuning.ray_backend import run_trials
 from study.tuning.ray_local import local_ray
@@ -143,9 +144,12 @@ def run_session(
 
             note = "stopped"
             try:
-                with contextlib.nullcontext() if options.address else local_ray(resources["CPU"], resources["GPU"]):
+                own = contextlib.nullcontext() if options.address else local_ray(resources["CPU"], resources["GPU"])
+                with Lifeline(f"go on with `{options.command('resume', study_config.name)}`") as lifeline, own:
+                    lifeline.watch()
                     if not driver.stopping:
-                        run_trials(driver, workplace, compute, folder.resolve() / "tune", after_event, trainable)
+                        scratch = folder.resolve() / "tune"
+                        run_trials(driver, workplace, compute, scratch, lifeline, after_event, trainable)
                 note = "stopped" if driver.stopping else "finished"
             finally:
                 with contextlib.suppress(Exception):  # a full disk: the error under way says so

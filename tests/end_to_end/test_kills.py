@@ -174,6 +174,27 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path: Path, home:
     assert any(len(trial.starts) > 1 for trial in record.trials.values())
 
 
+@pytest.mark.parametrize(("part", "name"), [(b"raylet/raylet", "raylet"), (b"gcs_server", "server (GCS)")])
+def test_where_ray_itself_is_killed_the_study_stops_with_the_line_that_resumes(
+    tmp_path: Path, home: Path, part: bytes, name: str
+) -> None:
+    driver = start(home, "run", write_study(tmp_path, "k", STUDY.replace("epochs: 9", "epochs: 900")))
+    await_epochs(home, 5)
+    processes = children_of(driver.pid)
+    (victim,) = [pid for pid in processes if cmdline(pid).split(b"\0")[0].endswith(part)]
+    os.kill(victim, signal.SIGKILL)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 2, output
+    assert "Traceback" not in output
+    again = f"`python -m study resume k --home {home} --cpus 1`"
+    assert lines(output)[-1] == f"Ray's {name} died (was there too little memory?); go on with {again}"
+    assert Status.FAILED not in {trial.status for trial in read_study(home / "k").trials.values()}
+    deadline = time.monotonic() + 15
+    while alive(processes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive(processes) == []
+
+
 def test_ctrl_c_stops_cleanly_and_the_printed_line_resumes(tmp_path: Path, home: Path) -> None:
     path = write_study(tmp_path, "k", STUDY)
     driver = start(home, "run", path)
