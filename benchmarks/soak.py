@@ -127,7 +127,7 @@ def resume_s(folder: Path, study_config: StudyConfig) -> float:
 def main(trials: int, epochs: int, with_ray: bool) -> None:
     """Print a Markdown table."""
     study_config = a_search(trials, epochs)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # MLflow may still be written to
         folder = Path(place) / "soak"
         if with_ray:
             logging.getLogger("mlflow").setLevel(logging.ERROR)
