@@ -40,14 +40,15 @@ class Lifeline:
         """What is wrong, in a line; empty while all is well."""
         return self._dead and f"Ray's {self._dead} died (was there too little memory?); {self._advice}"
 
-    def watch(self) -> None:
-        """Begin, now that Ray runs."""
+    def __enter__(self) -> Self:
+        """Begin; Ray runs."""
         context = ray.get_runtime_context()
         host, _, port = context.gcs_address.rpartition(":")
         node = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
         raylet = node["NodeManagerAddress"], node["NodeManagerPort"]
         parts = {"server (GCS)": (host, int(port)), "raylet": raylet}
         threading.Thread(target=self._run, args=(parts,), name="lifeline", daemon=True).start()
+        return self
 
     def _run(self, parts: dict[str, tuple[str, int]]) -> None:
         asked = time.monotonic()
@@ -60,8 +61,9 @@ class Lifeline:
                     heard[part] = now
                 elif now - heard[part] > self.PATIENCE_S:
                     self._dead = part
-                    if not self._over.wait(self.GRACE_S):
-                        self._end()
+                    time.sleep(self.GRACE_S)
+                    self._end()
+                    return
 
     def _end(self) -> None:
         with contextlib.suppress(Exception):
@@ -69,8 +71,6 @@ class Lifeline:
             print(self.dead, file=sys.stderr, flush=True)
         os._exit(EXIT_CODE)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *exc: object) -> None:
-        self._over.set()
+        if not self._dead:  # else what follows, Ray's own shutdown, may still wait for what is dead
+            self._over.set()

@@ -145,8 +145,7 @@ def run_session(
             note = "stopped"
             try:
                 own = contextlib.nullcontext() if options.address else local_ray(resources["CPU"], resources["GPU"])
-                with Lifeline(f"go on with `{options.command('resume', study_config.name)}`") as lifeline, own:
-                    lifeline.watch()
+                with own, Lifeline(f"go on with `{options.command('resume', study_config.name)}`") as lifeline:
                     if not driver.stopping:
                         scratch = folder.resolve() / "tune"
                         run_trials(driver, workplace, compute, scratch, lifeline, after_event, trainable)
