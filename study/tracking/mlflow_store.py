@@ -179,7 +179,20 @@ def client(uri: str) -> Any:
         quiet()
         from mlflow import MlflowClient
 
+        if sqlite_path(uri) is None and not uri.lower().startswith("http"):
+            _knock(uri)
         return MlflowClient(tracking_uri=uri)
+
+
+def _knock(uri: str) -> None:
+    """Connect to a database server once; where nobody answers MLflow tries for two minutes. Raises: SQLAlchemyError."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 @contextmanager

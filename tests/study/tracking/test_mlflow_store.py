@@ -12,7 +12,16 @@ import pytest
 from sqlalchemy.exc import ArgumentError
 
 from search_spaces.load import ConfigError
-from study.tracking.mlflow_store import TrackingError, check_uri, has_tables, mlflow_errors, prepare, shown, sqlite_path
+from study.tracking.mlflow_store import (
+    TrackingError,
+    check_uri,
+    client,
+    has_tables,
+    mlflow_errors,
+    prepare,
+    shown,
+    sqlite_path,
+)
 
 ROOT = Path(__file__).parents[3]
 PASSWORD = "hunter2"
@@ -209,3 +218,16 @@ def test_a_database_driver_that_is_missing_is_one_line() -> None:
         mlflow_errors("mysql://h/db"),
     ):
         raise ModuleNotFoundError("No module named 'MySQLdb'", name="MySQLdb")
+
+
+def test_a_database_server_that_is_down_is_told_before_mlflow_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("mlflow.MlflowClient", lambda tracking_uri: asked.append(tracking_uri))
+    with pytest.raises(TrackingError) as caught:
+        client("postgresql://mlflow@127.0.0.1:1/mlflow")
+    assert str(caught.value).startswith("MLflow at postgresql://mlflow@127.0.0.1:1/mlflow: ")
+    assert "refused" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert asked == []
+    client("http://127.0.0.1:1")
+    assert asked == ["http://127.0.0.1:1"], "a server's own answer says what is wrong"
