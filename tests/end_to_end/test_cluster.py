@@ -29,7 +29,7 @@ trial:
   dataset: {kind: glyphs}
   split: {train_classes: 8, val_classes: 6, test_classes: 6}
   loss: {kind: normalized_softmax, scale: {kind: constant, value: 20}}
-  epochs: 24
+  epochs: 48
 vary: {loss.scale.value: [1, 4, 16, 60]}
 seeds: [0, 1]
 """
@@ -77,15 +77,6 @@ def test_another_token_is_refused_in_one_line(cluster: Nodes, tmp_path: Path) ->
     (said,) = lines(output)
     assert said.startswith(f"--address {cluster.address}: the cluster does not take our token; give all nodes the same")
     assert not (home / "k" / LEDGER_NAME).exists()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Path:
-    """The home of the study as one machine runs it."""
-    folder = tmp_path_factory.mktemp("whole")
-    home = home_with(drawn, folder / "home")
-    assert study_command("run", write_study(folder, "k", STUDY), "--cpus", "1", home=home).returncode == 0
-    return home
 
 
 def most_at_once(folder: Path) -> int:
@@ -163,36 +154,26 @@ def test_kills_of_driver_workers_and_nodes_lose_nothing_and_train_nothing_twice(
     print(f"{KILLS} kills; a killed driver's trial is up again after {', '.join(f'{s:.1f}' for s in ready)} s")
 
 
-def test_a_preempted_node_costs_no_trial_and_no_recorded_epoch(
-    cluster: Nodes, whole: Path, tmp_path: Path, home: Path
+def test_a_node_that_joins_takes_trials_at_once_and_one_that_is_preempted_costs_none(
+    cluster: Nodes, tmp_path: Path, home: Path
 ) -> None:
-    path = write_study(tmp_path, "k", STUDY)
-    lost = cluster.join()
-    name = cluster.node_id(lost)
-    driver = start(cluster, home, "run", path)
-    await_epochs(home, 10)
+    driver = start(cluster, home, "run", write_study(tmp_path, "k", STUDY))
+    await_epochs(home, 4)
     assert worker_variable("MALLOC_ARENA_MAX") == {"1"}
+    node = cluster.join(cpus=3)
+    name = cluster.node_id(node)
+    while most_at_once(home / "k") <= 2 and driver.poll() is None:
+        time.sleep(0.1)
     cluster.announce_preemption(name)
-    cluster.kill(lost)
+    cluster.kill(node)
     output, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, output
     assert "Traceback" not in output
-    record, expected = read_study(home / "k"), read_study(whole / "k")
+    assert most_at_once(home / "k") > 2, "two processors at first, three more in the middle"
+    record = read_study(home / "k")
     assert {trial.status for trial in record.trials.values()} == {Status.COMPLETE}
-    again = [len(trial.starts) for trial in record.trials.values()].count(2)
     # Between Ray's word that a node goes and its end, a trial there may end, and none follows it.
-    assert again <= 1, "at most one trial lost its node"
-    assert essence(record) == essence(expected)
-    assert epochs_recorded(home) == epochs_recorded(whole) == 8 * 24, "an epoch that was recorded is not trained again"
+    assert sum(len(trial.starts) - 1 for trial in record.trials.values()) <= 3, "only the node's trials start again"
+    assert epochs_recorded(home) == 8 * 48, "an epoch that was recorded is not trained again"
     left = {path.name for path in (home / "k").iterdir()}
     assert not {name for name in left if name.startswith(".nonce") or name == "tune"}
-
-
-def test_a_node_that_joins_takes_trials_at_once(cluster: Nodes, tmp_path: Path, home: Path) -> None:
-    driver = start(cluster, home, "run", write_study(tmp_path, "k", STUDY))
-    await_epochs(home, 4)
-    node = cluster.join(cpus=3)
-    output, _ = driver.communicate(timeout=600)
-    cluster.kill(node)
-    assert driver.returncode == 0, output
-    assert most_at_once(home / "k") > 2, "two processors at first, three more in the middle"

@@ -21,8 +21,8 @@ from .conftest import home_with, lines, study_command, write_study
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("KILLS", "10"))
-"""Of driver, workers and nodes of a cluster, in turn; and a third as many of a driver with a Ray of its own."""
-OF_DRIVER = max(3, KILLS // 3)
+"""Of driver, workers and nodes of a cluster, in turn; and a fifth as many of a driver with a Ray of its own."""
+OF_DRIVER = max(2, KILLS // 5)
 STUDY = """
 trial:
   dataset: {kind: glyphs}
