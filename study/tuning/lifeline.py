@@ -22,8 +22,8 @@ class Lifeline:
 
     Ray itself says nothing of a dead raylet, whose workers die with it: a study would wait for ever. Of a dead server
     it says something after a minute, and ends the process. A part is dead once it takes no connection for PATIENCE_S.
-    A driver that has not ended GRACE_S later waits in a call to what is dead; this thread then ends the process, with
-    `advice` as its last words. The ledger holds every event, so nothing is lost.
+    A process that still runs GRACE_S later, waiting perhaps in a call to what is dead, is then ended by this thread, with
+    `advice` as its last words: what `dead` says. The ledger holds every event, so nothing is lost.
     """
 
     PATIENCE_S = 20.0

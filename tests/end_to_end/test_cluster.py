@@ -133,11 +133,12 @@ def test_kills_of_driver_workers_and_nodes_lose_nothing_and_train_nothing_twice(
                 await_no_workers()
                 begun, began = starts_recorded(killed), time.monotonic()
                 driver = start(cluster, killed, "resume", "k")
-                while starts_recorded(killed) == begun and driver.poll() is None:
+                while starts_recorded(killed) == begun and driver.poll() is None and time.monotonic() < began + 120:
                     time.sleep(0.02)
                 ready.append(time.monotonic() - began)
             case "worker":
-                while not (training := workers()) and driver.poll() is None:
+                deadline = time.monotonic() + 120
+                while not (training := workers()) and time.monotonic() < deadline:
                     time.sleep(0.02)
                 os.kill(draws.choice(training), signal.SIGKILL)
             case "node":
