@@ -22,8 +22,8 @@ class Lifeline:
 
     Ray itself says nothing of a dead raylet, whose workers die with it: a study would wait for ever. Of a dead server
     it says something after a minute, and ends the process. A part is dead once it takes no connection for PATIENCE_S.
-    A process that still runs GRACE_S later, waiting perhaps in a call to what is dead, is ended by this thread; its last
-    words are `dead`, which ends with `advice`. The ledger holds every event, so nothing is lost.
+    A process that still runs GRACE_S later, waiting perhaps in a call to what is dead, is ended by this thread; its
+    last words are `dead`, which ends with `advice`. The ledger holds every event, so nothing is lost.
     """
 
     PATIENCE_S = 20.0
