@@ -11,7 +11,7 @@ test: .venv/installed-test lint
 	$(BIN)/python -m pytest --durations=10
 
 test-all: .venv/installed-test
-	$(BIN)/python -m pytest -m slow --durations=20
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --durations=20
 
 lint: .venv/installed-test
 	$(BIN)/ruff check

@@ -29,6 +29,15 @@ def _name(node: int) -> str:
     return f"node-{node}"
 
 
+def environment(pid: int) -> dict[str, str]:
+    """The variables that a process was started with; none where it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    return dict(word.partition("=")[::2] for word in text.split("\0"))
+
+
 class Nodes:
     """The nodes' processes. environment: what a driver needs to join."""
 
@@ -65,6 +74,12 @@ class Nodes:
         """End all processes of a node at once, as a power cut does."""
         os.killpg(self._nodes[node].pid, signal.SIGKILL)
         self._nodes[node].wait()
+
+    def processes(self) -> list[int]:
+        """All that the nodes have started, also where its node was killed."""
+        token = "RAY_AUTH_TOKEN_PATH"
+        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return [number for number in numbers if environment(number).get(token) == self.environment[token]]
 
     def node_id(self, node: int) -> str:
         """Ray's name for a node."""

@@ -19,7 +19,7 @@ from study.ledger.read import LEDGER_NAME, read_events, read_study
 from study.records import EndEvent, StartEvent, Status
 
 from .conftest import home_with, lines, study_command, write_study
-from .ray_nodes import Nodes, nodes
+from .ray_nodes import Nodes, environment, nodes
 from .test_kills import KILLS, await_epochs, cmdline, epochs_recorded, essence, starts_recorded
 
 pytestmark = pytest.mark.slow
@@ -92,23 +92,21 @@ def most_at_once(folder: Path) -> int:
     return most
 
 
-def workers() -> list[int]:
-    """The processes that train."""
-    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [number for number in numbers if b"ray::Implicit" in cmdline(number)]
+def workers(cluster: Nodes) -> list[int]:
+    """The cluster's processes that train."""
+    return [number for number in cluster.processes() if b"ray::Implicit" in cmdline(number)]
 
 
-def await_no_workers() -> None:
+def await_no_workers(cluster: Nodes) -> None:
     deadline = time.monotonic() + 15
-    while workers() and time.monotonic() < deadline:
+    while workers(cluster) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert workers() == [], "the driver's end ends its workers on all nodes"
+    assert workers(cluster) == [], "the driver's end ends its workers on all nodes"
 
 
-def worker_variable(name: str) -> set[str]:
+def worker_variable(cluster: Nodes, name: str) -> set[str]:
     """What an environment variable is in the processes that train."""
-    texts = [Path(f"/proc/{number}/environ").read_text() for number in workers()]
-    return {dict(word.partition("=")[::2] for word in text.split("\0")).get(name, "") for text in texts}
+    return {environment(number).get(name, "") for number in workers(cluster)}
 
 
 def test_kills_of_driver_workers_and_nodes_lose_nothing_and_train_nothing_twice(
@@ -130,7 +128,7 @@ def test_kills_of_driver_workers_and_nodes_lose_nothing_and_train_nothing_twice(
             case "driver":
                 driver.kill()
                 assert "Traceback" not in driver.communicate()[0]
-                await_no_workers()
+                await_no_workers(cluster)
                 begun, began = starts_recorded(killed), time.monotonic()
                 driver = start(cluster, killed, "resume", "k")
                 while starts_recorded(killed) == begun and driver.poll() is None and time.monotonic() < began + 120:
@@ -138,7 +136,7 @@ def test_kills_of_driver_workers_and_nodes_lose_nothing_and_train_nothing_twice(
                 ready.append(time.monotonic() - began)
             case "worker":
                 deadline = time.monotonic() + 120
-                while not (training := workers()) and time.monotonic() < deadline:
+                while not (training := workers(cluster)) and time.monotonic() < deadline:
                     time.sleep(0.02)
                 os.kill(draws.choice(training), signal.SIGKILL)
             case "node":
@@ -147,7 +145,7 @@ def test_kills_of_driver_workers_and_nodes_lose_nothing_and_train_nothing_twice(
     output, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, output
     assert "Traceback" not in output
-    await_no_workers()
+    await_no_workers(cluster)
     record, expected = read_study(killed / "k"), read_study(whole / "k")
     assert essence(record) == essence(expected)
     assert epochs_recorded(killed) == total, "an epoch that was recorded is not trained again"
@@ -160,7 +158,7 @@ def test_a_node_that_joins_takes_trials_at_once_and_one_that_is_preempted_costs_
 ) -> None:
     driver = start(cluster, home, "run", write_study(tmp_path, "k", STUDY))
     await_epochs(home, 4)
-    assert worker_variable("MALLOC_ARENA_MAX") == {"1"}
+    assert worker_variable(cluster, "MALLOC_ARENA_MAX") == {"1"}
     node = cluster.join(cpus=3)
     name = cluster.node_id(node)
     while most_at_once(home / "k") <= 2 and driver.poll() is None:
