@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Two files of tests at a time: most wait for processes that start.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: study test test-all lint clean
 
@@ -8,10 +10,10 @@ study: .venv/installed
 	else $(BIN)/python -m study run search_spaces/examples/quickstart.yaml; fi
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest --durations=10
+	$(PYTEST) --durations=10
 
 test-all: .venv/installed-test
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --durations=20
+	$(PYTEST) -m slow --durations=20
 
 lint: .venv/installed-test
 	$(BIN)/ruff check
