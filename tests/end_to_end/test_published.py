@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,7 @@ ARCHIVES = sorted((DOCS / "studies").glob("*.tar.xz"))
 
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name)
 def test_published_runs_are_whole(archive: Path, tmp_path: Path) -> None:
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
+    subprocess.run(["tar", "-xf", archive, "-C", tmp_path], check=True)  # as README.md says
     folder = tmp_path / archive.name.removesuffix(".tar.xz")
     record = read_study(folder)
     assert record.finished
