@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 
 from pydantic import JsonValue
@@ -15,7 +16,7 @@ def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonVa
         if isinstance(value, dict):
             leaves |= flatten(value, f"{prefix}{name}.")
         else:
-            leaves[f"{prefix}{name}"] = value
+            leaves[sys.intern(f"{prefix}{name}")] = value  # thousands of configurations have the same paths
     return leaves
 
 

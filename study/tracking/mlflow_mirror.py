@@ -185,7 +185,7 @@ class MlflowView:
         params = {key: value for key, value in run.params.items() if key not in held.params}
         self._log(held.run_id, params, points, tags)
         held.tags |= tags
-        held.params |= params
+        held.params = run.params  # the same mapping: there are thousands of runs
         run.points = []
         self.counts.metrics_logged += len(points)
         if run.end_ms is not None and (held.status, held.end_ms) != (run.status, run.end_ms):
