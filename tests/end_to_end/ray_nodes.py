@@ -32,7 +32,7 @@ def _name(node: int) -> str:
 def environment(pid: int) -> dict[str, str]:
     """The variables that a process was started with; none where it has ended."""
     try:
-        text = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8")
+        text = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
     return dict(word.partition("=")[::2] for word in text.split("\0"))
@@ -76,7 +76,7 @@ class Nodes:
         self._nodes[node].wait()
 
     def processes(self) -> list[int]:
-        """All that the nodes have started, also where its node was killed."""
+        """All that holds the cluster's token: nodes, their workers (also where the node was killed), drivers."""
         token = "RAY_AUTH_TOKEN_PATH"
         numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
         return [number for number in numbers if environment(number).get(token) == self.environment[token]]
