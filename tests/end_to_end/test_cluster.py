@@ -58,10 +58,10 @@ def cluster() -> Iterator[Nodes]:
         yield cluster
 
 
-def start(cluster: Nodes, home: Path, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+def start(cluster: Nodes, home: Path, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "study", *map(str, arguments), "--address", cluster.address],
-        env={**cluster.environment, "STUDY_HOME": str(home), **environment},
+        env={**cluster.environment, "STUDY_HOME": str(home), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
